@@ -1,0 +1,163 @@
+"""An event bus for asyncio that starts as one SQLite file, with no broker."""
+
+# How the rooms lie on top of each other; each knows only what is below it:
+#
+#     cli · service
+#     testing
+#     bus              opens the store, owns the channels
+#     channels         the rules of each kind: broadcast, work queue
+#     delivery         the fan-out, subscriptions, claims
+#     stores           where messages are kept: memory, SQLite
+#     message · topics · settings
+#     errors · clock
+
+from sssnbus.bus import Bus as Bus
+from sssnbus.channels.base import Channel as Channel
+from sssnbus.channels.broadcast import BroadcastChannel as BroadcastChannel
+from sssnbus.channels.dead_letters import DeadLetters as DeadLetters
+from sssnbus.channels.reading import History as History
+from sssnbus.channels.statistics import BroadcastStatistics as BroadcastStatistics
+from sssnbus.channels.statistics import DurableStatistics as DurableStatistics
+from sssnbus.channels.statistics import QueueStatistics as QueueStatistics
+from sssnbus.channels.work_queue import WorkQueueChannel as WorkQueueChannel
+from sssnbus.clock import Clock as Clock
+from sssnbus.clock import SystemClock as SystemClock
+from sssnbus.delivery.claims import Claim as Claim
+from sssnbus.delivery.feed import Gap as Gap
+from sssnbus.delivery.feed import Handler as Handler
+from sssnbus.delivery.feed import Lagged as Lagged
+from sssnbus.delivery.feed import Notice as Notice
+from sssnbus.delivery.feed import Start as Start
+from sssnbus.delivery.subscription import Subscription as Subscription
+from sssnbus.delivery.subscription import SubscriptionStatistics as SubscriptionStatistics
+from sssnbus.delivery.workers import Workers as Workers
+from sssnbus.delivery.workers import WorkerStatistics as WorkerStatistics
+from sssnbus.errors import BusError as BusError
+from sssnbus.errors import BusTimeout as BusTimeout
+from sssnbus.errors import ChannelKindMismatch as ChannelKindMismatch
+from sssnbus.errors import ClaimLost as ClaimLost
+from sssnbus.errors import ClosedError as ClosedError
+from sssnbus.errors import ContentionError as ContentionError
+from sssnbus.errors import DeliveryTimeout as DeliveryTimeout
+from sssnbus.errors import ExclusiveReadError as ExclusiveReadError
+from sssnbus.errors import FanOutDied as FanOutDied
+from sssnbus.errors import ForkedProcess as ForkedProcess
+from sssnbus.errors import HandlerError as HandlerError
+from sssnbus.errors import IncompatibleStore as IncompatibleStore
+from sssnbus.errors import InvalidName as InvalidName
+from sssnbus.errors import InvalidOption as InvalidOption
+from sssnbus.errors import InvalidTopic as InvalidTopic
+from sssnbus.errors import InvalidURL as InvalidURL
+from sssnbus.errors import MessageConflict as MessageConflict
+from sssnbus.errors import MessageCorrupt as MessageCorrupt
+from sssnbus.errors import MissingAbility as MissingAbility
+from sssnbus.errors import MissingExtra as MissingExtra
+from sssnbus.errors import NotBegun as NotBegun
+from sssnbus.errors import NotStarted as NotStarted
+from sssnbus.errors import PayloadError as PayloadError
+from sssnbus.errors import PayloadTooLarge as PayloadTooLarge
+from sssnbus.errors import QueueFull as QueueFull
+from sssnbus.errors import StateError as StateError
+from sssnbus.errors import StoreError as StoreError
+from sssnbus.errors import StoreFull as StoreFull
+from sssnbus.errors import StoreReadOnly as StoreReadOnly
+from sssnbus.errors import StoreReplaced as StoreReplaced
+from sssnbus.errors import StoreReset as StoreReset
+from sssnbus.errors import StoreTimeout as StoreTimeout
+from sssnbus.errors import StoreUnavailable as StoreUnavailable
+from sssnbus.errors import SubscriptionDied as SubscriptionDied
+from sssnbus.errors import SubscriptionInUse as SubscriptionInUse
+from sssnbus.errors import SubscriptionLost as SubscriptionLost
+from sssnbus.errors import SubscriptionOverflow as SubscriptionOverflow
+from sssnbus.errors import UnknownMessage as UnknownMessage
+from sssnbus.errors import UsageError as UsageError
+from sssnbus.errors import WrongLoop as WrongLoop
+from sssnbus.message import BytesContent as BytesContent
+from sssnbus.message import ChannelMessage as ChannelMessage
+from sssnbus.message import GenericContent as GenericContent
+from sssnbus.message import MessageContent as MessageContent
+from sssnbus.message import Receipt as Receipt
+from sssnbus.message import UnknownContent as UnknownContent
+from sssnbus.settings import Confirm as Confirm
+from sssnbus.settings import OnFull as OnFull
+from sssnbus.settings import Retention as Retention
+from sssnbus.settings import Retry as Retry
+from sssnbus.topics import Pattern as Pattern
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "BroadcastChannel",
+    "BroadcastStatistics",
+    "Bus",
+    "BusError",
+    "BusTimeout",
+    "BytesContent",
+    "Channel",
+    "ChannelKindMismatch",
+    "ChannelMessage",
+    "Claim",
+    "ClaimLost",
+    "Clock",
+    "ClosedError",
+    "Confirm",
+    "ContentionError",
+    "DeadLetters",
+    "DeliveryTimeout",
+    "DurableStatistics",
+    "ExclusiveReadError",
+    "FanOutDied",
+    "ForkedProcess",
+    "Gap",
+    "GenericContent",
+    "Handler",
+    "HandlerError",
+    "History",
+    "IncompatibleStore",
+    "InvalidName",
+    "InvalidOption",
+    "InvalidTopic",
+    "InvalidURL",
+    "Lagged",
+    "MessageConflict",
+    "MessageContent",
+    "MessageCorrupt",
+    "MissingAbility",
+    "MissingExtra",
+    "NotBegun",
+    "NotStarted",
+    "Notice",
+    "OnFull",
+    "Pattern",
+    "PayloadError",
+    "PayloadTooLarge",
+    "QueueFull",
+    "QueueStatistics",
+    "Receipt",
+    "Retention",
+    "Retry",
+    "Start",
+    "StateError",
+    "StoreError",
+    "StoreFull",
+    "StoreReadOnly",
+    "StoreReplaced",
+    "StoreReset",
+    "StoreTimeout",
+    "StoreUnavailable",
+    "Subscription",
+    "SubscriptionDied",
+    "SubscriptionInUse",
+    "SubscriptionLost",
+    "SubscriptionOverflow",
+    "SubscriptionStatistics",
+    "SystemClock",
+    "UnknownContent",
+    "UnknownMessage",
+    "UsageError",
+    "WorkQueueChannel",
+    "WorkerStatistics",
+    "Workers",
+    "WrongLoop",
+    "__version__",
+]

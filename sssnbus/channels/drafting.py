@@ -1,0 +1,178 @@
+"""From what a writer hands in to what a store takes: checked and encoded before anything happens."""
+
+from collections.abc import Mapping
+from hashlib import blake2b
+from typing import Any, Final
+
+from sssnbus.clock import Clock
+from sssnbus.errors import InvalidName, PayloadError
+from sssnbus.message import (
+    ChannelMessage,
+    Dedupe,
+    Draft,
+    Envelope,
+    MessageContent,
+    Receipt,
+    Stored,
+    check_id,
+    checksum,
+    encode_content,
+    encode_headers,
+)
+from sssnbus.topics import check_topic
+
+_MAX_TEXT: Final = 512
+
+_PARTS: Final = Envelope.__optional_keys__
+
+
+class Drafter:
+    """Makes the drafts of one channel."""
+
+    def __init__(
+        self,
+        channel: str,
+        types: Mapping[str, type[MessageContent]],
+        max_payload: int,
+        dedupe_window: float,
+        clock: Clock,
+    ) -> None:
+        self._channel, self._types, self._clock = channel, types, clock
+        self._max_payload, self._dedupe_window = max_payload, dedupe_window
+
+    def draft(
+        self,
+        sender_id: str,
+        data: object,
+        envelope: Envelope,
+        dedupe: str | None = None,
+        priority: int = 0,
+        key: str | None = None,
+        due: float | None = None,
+    ) -> Draft:
+        """Return the checked and encoded message.
+
+        Raises:
+            UsageError: a part of it breaks its rule; the error says which.
+        """
+        if envelope and not envelope.keys() <= _PARTS:
+            unknown = ", ".join(sorted(envelope.keys() - _PARTS))
+            raise TypeError(f"a message has no part {unknown}; there are {', '.join(sorted(_PARTS))}")
+        if isinstance(data, ChannelMessage):
+            envelope = _merged(data, envelope)
+            data = data.content
+        check_text("sender_id", sender_id)
+        topic = envelope.get("topic")
+        if topic is not None:
+            check_topic(topic)
+        id = envelope.get("id")
+        if id is not None:
+            check_id(id)
+        kind, body = encode_content(data, self._max_payload)
+        if self._types and kind not in self._types:
+            given = "plain data" if kind == "json" else repr(kind)
+            raise PayloadError("content", f"is {given}, but the channel takes only {', '.join(self._types)}")
+        headers = b""
+        if len(envelope) > (topic is not None) + (id is not None):
+            headers = encode_headers(
+                envelope.get("metadata"),
+                envelope.get("correlation_id"),
+                envelope.get("reply_to"),
+                envelope.get("recipient_id"),
+            )
+        return Draft(
+            self._channel,
+            id,
+            self._clock.time(),
+            sender_id,
+            topic,
+            kind,
+            headers,
+            body,
+            checksum(sender_id, topic, kind, headers, body),
+            priority,
+            key,
+            due,
+            None if dedupe is None else self._dedupe(dedupe, kind, body),
+        )
+
+    def _dedupe(self, key: str, kind: str, body: bytes) -> Dedupe:
+        check_text("dedupe key", key)
+        return Dedupe(
+            key, blake2b(kind.encode() + b"\n" + body, digest_size=16).digest(), self._dedupe_window
+        )
+
+
+def placed(draft: Draft, receipt: Receipt) -> Stored:
+    """Return the message as the store keeps it, now that its place is known."""
+    return Stored(
+        str(receipt),
+        receipt.sequence,
+        draft.timestamp,
+        draft.sender_id,
+        draft.topic,
+        draft.type,
+        draft.headers,
+        draft.body,
+        draft.crc,
+        draft.priority,
+        draft.key,
+    )
+
+
+def dead_draft(channel: str, message: ChannelMessage, note: dict[str, Any]) -> Draft:
+    """Return a message rewritten as a dead letter: ``note`` goes into its metadata under ``dead``."""
+    kind, body = encode_content(message.content)
+    headers = encode_headers(
+        {**message.metadata, "dead": note}, message.correlation_id, message.reply_to, message.recipient_id
+    )
+    crc = checksum(message.sender_id, message.topic, kind, headers, body)
+    return Draft(
+        channel,
+        message.id or None,
+        message.timestamp,
+        message.sender_id,
+        message.topic,
+        kind,
+        headers,
+        body,
+        crc,
+    )
+
+
+def damaged_draft(channel: str, stored: Stored, reason: str, time: float) -> Draft:
+    """Return what is left of a message that cannot be decoded, as a dead letter of raw bytes."""
+    headers = encode_headers({"dead": {"reason": reason, "sequence": stored.sequence, "time": time}})
+    # A sender or topic that is damaged too could not be written again; the body is what may be of use.
+    crc = checksum("sssnbus", None, "bytes", headers, stored.body)
+    id = f"damaged-{stored.sequence}"
+    return Draft(channel, id, time, "sssnbus", None, "bytes", headers, stored.body, crc)
+
+
+def failure_note(reason: str, attempts: int, error: str | None, time: float) -> dict[str, Any]:
+    """Return what a dead letter says of its end."""
+    return {"reason": reason, "attempts": attempts, "error": error, "time": time}
+
+
+def _merged(message: ChannelMessage, envelope: Envelope) -> Envelope:
+    """Return a ready message's envelope; what the caller gives beside it wins."""
+    ready: Envelope = {
+        "topic": message.topic,
+        "metadata": message.metadata,
+        "correlation_id": message.correlation_id,
+        "reply_to": message.reply_to,
+        "recipient_id": message.recipient_id,
+        "id": message.id or None,
+    }
+    return {**ready, **envelope}
+
+
+def check_text(what: str, text: object) -> None:
+    """Refuse a sender or key that is not 1 to 512 characters of text."""
+    if not isinstance(text, str) or not 0 < len(text) <= _MAX_TEXT or "\0" in text:
+        raise InvalidName(what, text, f"it must be 1 to {_MAX_TEXT} characters")
+    if not text.isascii():
+        try:
+            text.encode()
+        except UnicodeEncodeError:
+            raise InvalidName(what, text, "it holds a lone surrogate, which is no text") from None

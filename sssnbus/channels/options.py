@@ -1,0 +1,84 @@
+"""What channels can be given when they are made, and the checks that several verbs share."""
+
+from collections.abc import Iterable, Mapping
+from os import PathLike
+from typing import TypedDict
+
+from sssnbus.channels.place import Host
+from sssnbus.clock import Clock
+from sssnbus.errors import InvalidOption
+from sssnbus.message import ChannelMessage, MessageContent
+from sssnbus.settings import Retention, Retry
+from sssnbus.stores.base import Store
+
+Content = type[MessageContent] | Iterable[type[MessageContent]]
+
+
+class ContentOptions(TypedDict, total=False):
+    """What a channel says of its messages; see ``Channel``."""
+
+    content: Content
+    max_payload: int
+    dedupe_window: float
+
+
+class ChannelOptions(ContentOptions, total=False):
+    """What every channel can be given; see ``Channel``."""
+
+    store: str | PathLike[str] | Store
+    clock: Clock | None
+    host: Host | None
+
+
+class BroadcastOptions(ContentOptions, total=False):
+    """What ``Bus.broadcast`` takes; see ``BroadcastChannel``."""
+
+    name: str
+    retention: Retention | None
+
+
+class QueueOptions(ContentOptions, total=False):
+    """What ``Bus.work_queue`` takes; see ``WorkQueueChannel``."""
+
+    name: str
+    claim_timeout: float
+    max_deliveries: int | None
+    max_depth: int | None
+    retry: Retry | None
+    priorities: bool
+
+
+def content_classes(content: object) -> list[type[MessageContent]]:
+    """Return the content classes that a caller means; refuse what is none."""
+    given = content if isinstance(content, Iterable) and not isinstance(content, type | str) else [content]
+    classes = [kind for kind in given if isinstance(kind, type) and issubclass(kind, MessageContent)]
+    for kind in given:
+        if kind not in classes:
+            raise InvalidOption("content", kind, "it must be a subclass of MessageContent, or several")
+    return classes
+
+
+def check_items(items: object) -> Iterable[object]:
+    """Return the items that a caller wants written; refuse a lone one that happens to be iterable."""
+    if isinstance(items, str | bytes | Mapping | MessageContent | ChannelMessage):
+        raise InvalidOption("items", items, "give a list of what to write, or use write() for one")
+    if not isinstance(items, Iterable):
+        raise InvalidOption("items", items, "give a list of what to write")
+    return items
+
+
+def check_ids(ids: object) -> list[str]:
+    """Return the ids that a caller means; refuse a lone one, whose letters would be taken for ids."""
+    if isinstance(ids, str | ChannelMessage) or not isinstance(ids, Iterable):
+        raise InvalidOption("ids", ids, "give a list of message ids")
+    found = list(ids)
+    for id in found:
+        if not isinstance(id, str):
+            raise InvalidOption("ids", id, "give message ids, as message.id")
+    return found
+
+
+def check_confirm(confirm: object) -> None:
+    """Refuse a word that is no way to confirm."""
+    if confirm not in (None, "delivered", "stored"):
+        raise InvalidOption("confirm", confirm, 'it must be "delivered" or "stored"')

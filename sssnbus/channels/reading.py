@@ -1,0 +1,110 @@
+"""Reading a broadcast channel at one's own pace: each reader has a place of its own."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from sssnbus.delivery.feed import Feed, Gap
+from sssnbus.delivery.shield import Turns
+from sssnbus.errors import InvalidOption, MissingAbility, StoreReset
+from sssnbus.message import ChannelMessage
+from sssnbus.stores.base import Record, Records
+
+
+class History(list[ChannelMessage]):
+    """What ``read`` returns: the messages, oldest first, and whether some were gone already."""
+
+    gap: Gap | None
+
+    def __init__(self, messages: Iterable[ChannelMessage], gap: Gap | None) -> None:
+        super().__init__(messages)
+        self.gap = gap
+        """The sequences between the reader's place and the first message that were removed unread."""
+
+
+@dataclass
+class _Reader:
+    position: int | None = None
+    record: Record | None = None
+    durable: bool = False
+    turns: Turns = field(default_factory=lambda: Turns("Reader"))
+
+
+class Readers:
+    """The places of a channel object's readers."""
+
+    def __init__(self) -> None:
+        self._readers: dict[str, _Reader] = {}
+
+    def position(self, consumer: str) -> int | None:
+        """Return where a reader stands, or None if it has not read through this object."""
+        reader = self._readers.get(consumer)
+        return None if reader is None else reader.position
+
+    async def read(
+        self, feed: Feed, consumer: str, limit: int, after: str | int | None, durable: bool
+    ) -> History:
+        """Return what comes next for a reader, and move its place behind it."""
+        reader = self._readers.setdefault(consumer, _Reader())
+        # Two tasks that read as one consumer share its place: each message goes to one of them.
+        async with reader.turns.next():
+            if durable:
+                await self._keep(feed, consumer, reader)
+            start = reader.position
+            if after is not None:
+                start = await _place(feed, after)
+            history, reader.position = await _page(feed, start, limit)
+            return history
+
+    async def _keep(self, feed: Feed, consumer: str, reader: _Reader) -> None:
+        """Save the place as it was before this read; take it over from the store the first time."""
+        store = feed.store
+        if not isinstance(store, Records):
+            raise MissingAbility(feed.channel, store.url, ["Records"])
+        space = f"reader:{feed.channel}"
+        if not reader.durable:
+            reader.record = await store.get(space, consumer)
+            if reader.record is not None and reader.position is None:
+                reader.position = int(reader.record.value)
+            reader.durable = True
+        while reader.position is not None:
+            value = str(reader.position).encode()
+            if reader.record is not None and reader.record.value == value:
+                return
+            version = None if reader.record is None else reader.record.version
+            version = await store.put(space, consumer, value, version=version)
+            if version is not None:
+                reader.record = Record(value, version)
+                return
+            reader.record = await store.get(space, consumer)
+
+
+async def _place(feed: Feed, after: str | int) -> int:
+    if isinstance(after, str):
+        return await feed.sequence_of(after)
+    if type(after) is not int or not 0 <= after <= await feed.last():
+        rule = "it must be a message id, or a sequence that the channel has reached"
+        raise InvalidOption("after", after, rule)
+    return after
+
+
+async def _page(feed: Feed, start: int | None, limit: int) -> tuple[History, int]:
+    messages: list[ChannelMessage] = []
+    gap = None
+    position = start or 0
+    while len(messages) < limit:
+        wanted = limit - len(messages)
+        page = await feed.store.read(feed.channel, after=position, limit=wanted)
+        if position > page.last:
+            raise StoreReset(feed.channel, position, page.last)
+        if page.floor > position:
+            if start is not None and gap is None:
+                gap = Gap(position + 1, page.floor)
+            position = page.floor
+        for stored in page.messages:
+            position = stored.sequence
+            message = feed.decode(stored)
+            if message is not None:
+                messages.append(message)
+        if len(page.messages) < wanted:
+            break
+    return History(messages, gap), position

@@ -1,0 +1,79 @@
+"""Keeping a broadcast channel's past within its bounds."""
+
+import json
+import logging
+from collections.abc import Sequence
+from typing import Final
+
+from sssnbus.clock import Clock
+from sssnbus.errors import BusError
+from sssnbus.message import Draft
+from sssnbus.settings import Retention
+from sssnbus.stores.base import LogStore, Records
+
+log = logging.getLogger("sssnbus")
+
+INTERVAL: Final = 1.0
+"""How often the age of messages is looked at, in seconds."""
+
+
+class Keeper:
+    """Trims one channel as messages come in and as time goes by."""
+
+    def __init__(self, channel: str, store: LogStore, retention: Retention, clock: Clock) -> None:
+        self._channel, self._store, self._retention, self._clock = channel, store, retention, clock
+        self._messages = self._bytes = 0
+
+    def due(self, written: Sequence[Draft]) -> bool:
+        """Count what was written; return whether it is time to trim."""
+        # A tenth of slack makes trimming a rare event instead of a part of every write.
+        count, most = self._retention.max_count, self._retention.max_bytes
+        if count is not None:
+            self._messages += len(written)
+        if most is not None:
+            self._bytes += sum(len(draft.body) for draft in written)
+        return (count is not None and self._messages > count // 10) or (
+            most is not None and self._bytes > most // 10
+        )
+
+    async def trim(self) -> None:
+        """Remove what the bounds rule out. Trouble with the store is logged: it is tried again."""
+        self._messages = self._bytes = 0
+        age = self._retention.max_age
+        try:
+            await self._store.trim(
+                self._channel,
+                older_than=None if age is None else self._clock.time() - age.total_seconds(),
+                max_count=self._retention.max_count,
+                max_bytes=self._retention.max_bytes,
+            )
+        except BusError as error:
+            log.warning("Channel %r could not be trimmed: %s", self._channel, error)
+
+    async def run(self) -> None:
+        """Trim on a schedule for as long as the task lives."""
+        while True:
+            await self._clock.sleep(INTERVAL)
+            await self.trim()
+
+
+async def recorded(store: LogStore, channel: str, name: str, explicit: str | None) -> str | None:
+    """Return a setting that all processes share: ``explicit`` if given, which is then recorded."""
+    if not isinstance(store, Records):
+        return explicit
+    space = f"channel:{channel}"
+    while True:
+        record = await store.get(space, name)
+        if explicit is None or (record is not None and record.value.decode() == explicit):
+            return None if record is None else record.value.decode()
+        version = None if record is None else record.version
+        if await store.put(space, name, explicit.encode(), version=version) is not None:
+            return explicit
+
+
+async def recorded_retention(
+    store: LogStore, channel: str, given: Retention | None, unsaid: Retention
+) -> Retention:
+    """Return a channel's retention: what is given now, else what was given last, else ``unsaid``."""
+    text = await recorded(store, channel, "retention", None if given is None else given.model_dump_json())
+    return unsaid if text is None else Retention.model_validate(json.loads(text))

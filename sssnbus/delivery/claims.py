@@ -1,0 +1,385 @@
+"""Claims: how messages of a work queue are held, settled, retried and given up."""
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from types import TracebackType
+
+from sssnbus.clock import Clock, Timer
+from sssnbus.delivery.fanout import FanOut, Tail
+from sssnbus.delivery.handling import text_of
+from sssnbus.delivery.inbox import fail
+from sssnbus.delivery.policy import exhausted, retry_delay
+from sssnbus.delivery.shield import complete
+from sssnbus.errors import BusError, BusTimeout, ClaimLost, ClosedError, MessageCorrupt, StateError
+from sssnbus.message import ChannelMessage, Draft, Stored
+from sssnbus.settings import Retry
+from sssnbus.stores.base import Ack, Bury, Lease, Leases, QueueStore, Release, Selection, Settlement
+
+log = logging.getLogger("sssnbus")
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """How a queue treats its messages."""
+
+    claim_timeout: float
+    max_deliveries: int | None
+    retry: Retry
+
+
+class Desk:
+    """Where the workers of one started queue channel get messages and bring them back."""
+
+    def __init__(
+        self,
+        channel: str,
+        store: QueueStore,
+        tail: Tail,
+        fanout: FanOut,
+        clock: Clock,
+        rules: Rules,
+        decode: Callable[[Lease], ChannelMessage],
+        dead: Callable[[ChannelMessage, str, int, str | None], Draft],
+        damaged: Callable[[Stored, MessageCorrupt], Draft],
+    ) -> None:
+        self.channel = channel
+        self.rules = rules
+        self.clock = clock
+        self.claims: dict[str, Claim] = {}
+        """The unsettled claims by token."""
+        self._store, self._tail, self._fanout = store, tail, fanout
+        self._decode, self._dead, self._damaged = decode, dead, damaged
+        self._waiters: deque[asyncio.Future[None]] = deque()
+        self._timer: Timer | None = None
+        self._timer_at = 0.0
+        self._closed = False
+        self._news = 0
+        self._end_listening = tail.listen(channel, self.news)
+
+    def close(self) -> None:
+        """Hand out nothing more; whoever waits is told."""
+        self._closed = True
+        self._end_listening()
+        if self._timer is not None:
+            self._timer.cancel()
+        self._wake(len(self._waiters))
+
+    def news(self, count: int | None = None) -> None:
+        """There may be ``count`` messages more to claim (None: any number)."""
+        self._news += 1
+        self._wake(len(self._waiters) if count is None else count)
+
+    async def claim(
+        self,
+        worker: str,
+        *,
+        limit: int = 1,
+        select: Selection | None = None,
+        lease: float | None = None,
+        renew: bool = True,
+    ) -> "list[Claim]":
+        """Return up to ``limit`` claims on messages that are ready now; without waiting for any."""
+        self._check()
+        while True:
+            claims, seen = await self._claim(worker, limit, select, lease, renew)
+            # What was seen but could not be handed out went to the dead letters; the next may do.
+            if claims or not seen:
+                return claims
+
+    async def _claim(
+        self, worker: str, limit: int, select: Selection | None, lease: float | None, renew: bool
+    ) -> "tuple[list[Claim], bool]":
+        span = self.rules.claim_timeout if lease is None else lease
+        work = asyncio.ensure_future(
+            self._store.claim(
+                self.channel, worker=worker, lease=span, limit=limit, select=select, renew=renew
+            )
+        )
+        try:
+            await asyncio.shield(work)
+        except asyncio.CancelledError:
+            await complete(self._return(work))
+            raise
+        leases, next_due = work.result()
+        if leases and self._closed:
+            # The channel was stopped meanwhile, and what it held was given back without these.
+            await complete(self._return(work))
+            self._check()
+        self._schedule(next_due)
+        claims = []
+        try:
+            for held in leases:
+                claim = await self._admit(held, worker)
+                if claim is not None:
+                    claims.append(claim)
+        except BaseException:
+            for held in leases:
+                self.claims.pop(held.token, None)
+            await complete(self._return(work))
+            raise
+        return claims, bool(leases)
+
+    async def _return(self, work: "asyncio.Future[Leases]") -> None:
+        """Give back, as if never taken, what a cancelled claim has got."""
+        try:
+            leases = (await work).leases
+            await self._settle([Release(held.stored.sequence, held.token, counted=False) for held in leases])
+        except BusError as error:
+            log.debug("A cancelled claim failed: %s", error)
+
+    async def _admit(self, held: Lease, worker: str) -> "Claim | None":
+        """Return the claim, or None if its message must go to the dead letters instead."""
+        stored, token = held.stored, held.token
+        try:
+            message = self._decode(held)
+        except MessageCorrupt as error:
+            log.error("%s It goes to the dead letters.", error)
+            await complete(self._settle([Bury(stored.sequence, token, self._damaged(stored, error))]))
+            return None
+        if exhausted(held.attempt - 1, self.rules.max_deliveries):
+            log.error(
+                "Message %s of queue %r goes to the dead letters: its %d attempts all ended without a word.",
+                stored.id,
+                self.channel,
+                held.attempt - 1,
+            )
+            draft = self._dead(message, "died", held.attempt - 1, held.error)
+            await complete(self._settle([Bury(stored.sequence, token, draft)]))
+            return None
+        claim = self.claims[token] = Claim(self, message, worker, held)
+        return claim
+
+    async def wait(
+        self,
+        worker: str,
+        timeout: float | None = None,
+        limit: int = 1,
+        ended: Callable[[], bool] = lambda: False,
+    ) -> "list[Claim]":
+        """Return at least one claim, waiting for a message to become ready.
+
+        Args:
+            worker: Who claims.
+            timeout: Seconds to wait.
+            limit: How many claims at most.
+            ended: Asked at all ``news`` whether waiting has become pointless.
+
+        Raises:
+            BusTimeout: none did for ``timeout`` seconds.
+            ClosedError: the channel was stopped, or waiting has ended.
+        """
+        deadline = None if timeout is None else self.clock.elapsed() + timeout
+        while True:
+            if ended():
+                raise ClosedError(f"Worker {worker!r}")
+            news = self._news
+            claims = await self.claim(worker, limit=limit)
+            if claims:
+                # There may be more where these came from; let others look, ever more of them.
+                self._wake(2)
+                return claims
+            if news == self._news:
+                await self._wait(deadline)
+
+    async def _wait(self, deadline: float | None) -> None:
+        self._fanout.check()
+        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiters.append(waiter)
+        timer = None
+        if deadline is not None:
+            left = max(0.0, deadline - self.clock.elapsed())
+            late = BusTimeout(f"No message of queue {self.channel!r} was ready in time.")
+            timer = self.clock.call_later(left, lambda: fail(waiter, late))
+        try:
+            await waiter
+        except asyncio.CancelledError:
+            if waiter.done() and not waiter.cancelled():
+                self._wake(1)
+            raise
+        finally:
+            if timer is not None:
+                timer.cancel()
+            if waiter in self._waiters:
+                self._waiters.remove(waiter)
+
+    def _wake(self, count: int) -> None:
+        while count > 0 and self._waiters:
+            waiter = self._waiters.popleft()
+            if not waiter.done():
+                waiter.set_result(None)
+                count -= 1
+
+    def _schedule(self, delay: float | None) -> None:
+        """Look again when time alone makes a message ready: no bell rings for that."""
+        if delay is None or self._closed:
+            return
+        at = self.clock.elapsed() + delay
+        if self._timer is not None:
+            if self._timer_at <= at:
+                return
+            self._timer.cancel()
+        self._timer, self._timer_at = self.clock.call_later(delay, self._due), at
+
+    def _due(self) -> None:
+        self._timer = None
+        self.news()
+
+    async def settle(self, claims: "Sequence[Claim]", settlements: Sequence[Settlement]) -> None:
+        """Settle claims, all in one step; raise ``ClaimLost`` for those that were lost.
+
+        If cancelled, it is finished all the same before the cancellation is raised.
+        """
+        for claim in claims:
+            self.claims.pop(claim.token, None)
+        try:
+            good = await complete(self._settle(settlements))
+        except (BusError, asyncio.CancelledError) as error:
+            if isinstance(error, BusError) or isinstance(error.__cause__, BusError):
+                # Nothing was settled, so the claims can be settled again.
+                for claim in claims:
+                    self.claims[claim.token], claim.settled = claim, False
+            raise
+        lost = [claim.message.id for claim, ok in zip(claims, good, strict=True) if not ok]
+        if lost:
+            raise ClaimLost(self.channel, lost, claims[0].worker)
+
+    async def _settle(self, settlements: Sequence[Settlement]) -> list[bool]:
+        good = await self._store.settle(self.channel, settlements)
+        for settlement in settlements:
+            if isinstance(settlement, Release) and settlement.delay:
+                self._schedule(settlement.delay)
+        # An end may make the next of its key ready, and what is given back is ready at once.
+        self._tail.notify(self.channel)
+        return good
+
+    async def extend(self, claim: "Claim", seconds: float) -> float:
+        """Let a claim end ``seconds`` from now; return its new deadline."""
+        (good,) = await complete(self._store.extend(self.channel, [(claim.sequence, claim.token)], seconds))
+        if not good:
+            self.claims.pop(claim.token, None)
+            raise ClaimLost(self.channel, [claim.message.id], claim.worker)
+        self._schedule(seconds)
+        return self.clock.elapsed() + seconds
+
+    def failed(self, claim: "Claim", error: str | None, delay: float | None) -> Settlement:
+        """Return what becomes of a message whose attempt failed: another attempt, or the dead letters."""
+        if exhausted(claim.attempt, self.rules.max_deliveries):
+            draft = self._dead(claim.message, "failed", claim.attempt, error)
+            return Bury(claim.sequence, claim.token, draft)
+        pause = retry_delay(self.rules.retry, claim.attempt) if delay is None else delay
+        return Release(claim.sequence, claim.token, delay=pause, error=error)
+
+    async def release_all(self) -> None:
+        """Give back every claim that is not settled, as if it had never been taken."""
+        claims = list(self.claims.values())
+        if claims:
+            await self.settle(
+                claims, [Release(claim.sequence, claim.token, counted=False) for claim in claims]
+            )
+
+    def _check(self) -> None:
+        if self._closed:
+            raise ClosedError(f"Channel {self.channel!r}")
+
+
+class Claim:
+    """One worker's hold on one message, renewed by itself until it is settled."""
+
+    def __init__(self, desk: Desk, message: ChannelMessage, worker: str, lease: Lease) -> None:
+        self.message = message
+        self.worker = worker
+        self.token = lease.token
+        """Proves the hold. Whoever has it and the message's id may settle the claim."""
+        self.attempt = lease.attempt
+        """1 for the first time the message is handed out."""
+        self.deadline = lease.deadline
+        """When the hold ends unless it is renewed, on ``Clock.elapsed``."""
+        self.sequence = lease.stored.sequence
+        self.settled = False
+        self._desk = desk
+
+    async def ack(self) -> None:
+        """The message is done: it is removed for good. Durable on return.
+
+        If cancelled, it is finished all the same before the cancellation is raised.
+
+        Raises:
+            ClaimLost: the hold had ended; nothing was changed.
+            StateError: the claim was settled before.
+        """
+        self._end()
+        await self._desk.settle([self], [Ack(self.sequence, self.token)])
+
+    async def nack(self, *, delay: float | None = None, error: BaseException | str | None = None) -> None:
+        """The attempt failed: the message is ready again, or dead after its last attempt.
+
+        Args:
+            delay: Seconds until it is ready; by the channel's ``retry`` when left out.
+            error: What went wrong, kept with the message.
+
+        Raises:
+            ClaimLost: the hold had ended; nothing was changed.
+            StateError: the claim was settled before.
+        """
+        self._end()
+        await self._desk.settle([self], [self._desk.failed(self, text_of(error), delay)])
+
+    async def release(self) -> None:
+        """Give the message back as if it had never been taken: no attempt is counted."""
+        self._end()
+        await self._desk.settle([self], [Release(self.sequence, self.token, counted=False)])
+
+    async def extend(self, seconds: float) -> None:
+        """Let the hold end ``seconds`` from now; from here on only time renews nothing.
+
+        Raises:
+            ClaimLost: the hold had ended.
+        """
+        if self.settled:
+            raise StateError(f"The claim on message {self.message.id} is settled.")
+        self.deadline = await self._desk.extend(self, seconds)
+
+    def _end(self) -> None:
+        if self.settled:
+            raise StateError(f"The claim on message {self.message.id} is settled.")
+        self.settled = True
+
+
+class Claiming:
+    """``async with queue.claim(...)``: waits for a message, and settles it by how the block ends."""
+
+    def __init__(self, desk: Callable[[], Awaitable[Desk]], worker: str, timeout: float | None) -> None:
+        self._get_desk, self._worker, self._timeout = desk, worker, timeout
+        self._claim: Claim | None = None
+
+    async def __aenter__(self) -> Claim:
+        if self._claim is not None:
+            raise StateError("A claim can be entered once; call claim() again for the next message.")
+        desk = await self._get_desk()
+        (self._claim,) = await desk.wait(self._worker, self._timeout)
+        return self._claim
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        claim = self._claim
+        if claim is None or claim.settled:
+            return
+        if error is None:
+            await claim.ack()
+        elif isinstance(error, Exception):
+            await quietly(claim.nack(error=error))
+        else:
+            # Cancelled or interrupted: that is nobody's failure.
+            await quietly(claim.release())
+
+
+async def quietly(settling: Awaitable[None]) -> None:
+    """Settle without hiding the error that is on its way out."""
+    try:
+        await settling
+    except BusError as failure:
+        log.warning("%s", failure)

@@ -1,0 +1,71 @@
+"""How steps are taken: to their end, again while a store is in trouble, one after the other."""
+
+import asyncio
+import logging
+from collections.abc import Callable, Coroutine
+from typing import Any, Final, TypeVar
+from weakref import WeakKeyDictionary
+
+from sssnbus.clock import Clock
+from sssnbus.delivery.policy import retry_delay
+from sssnbus.errors import BusError, ForkedProcess
+from sssnbus.settings import Retry
+
+log = logging.getLogger("sssnbus")
+
+_AGAIN: Final = Retry(initial=0.05, maximum=2.0)
+"""The pauses while the store is in trouble."""
+
+T = TypeVar("T")
+
+
+async def complete(work: Coroutine[Any, Any, T]) -> T:
+    """Run ``work`` to its end even if the caller is cancelled; the cancellation is raised afterwards.
+
+    If the work fails after a cancellation, its error is chained to the ``CancelledError``.
+    """
+    task = asyncio.ensure_future(work)
+    cancelled: asyncio.CancelledError | None = None
+    while not task.done():
+        try:
+            await asyncio.shield(task)
+        except asyncio.CancelledError as error:
+            if task.cancelled():
+                raise
+            cancelled = error
+        except BaseException:
+            break
+    if cancelled is None:
+        return task.result()
+    raise cancelled from (None if task.cancelled() else task.exception())
+
+
+async def insist(step: Callable[[], Coroutine[Any, Any, T]], clock: Clock) -> T:
+    """Repeat a step while a store fails in a way that passes. A cancellation ends this between two tries."""
+    failures = 0
+    while True:
+        try:
+            return await step()
+        except BusError as error:
+            if not error.retryable:
+                raise
+            failures += 1
+            log.warning("The store does not answer, trying again: %s", error)
+        await clock.sleep(retry_delay(_AGAIN, failures))
+
+
+class Turns:
+    """A lock for an object that is used in several event loops, one after the other."""
+
+    def __init__(self, what: str) -> None:
+        self._what = what
+        self._locks: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Lock] = WeakKeyDictionary()
+
+    def next(self) -> asyncio.Lock:
+        """Return the running loop's lock."""
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError:
+            # A coroutine that runs although no loop does can only be in a forked child.
+            raise ForkedProcess(self._what) from None
+        return self._locks.setdefault(loop, asyncio.Lock())

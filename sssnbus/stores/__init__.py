@@ -1,0 +1,88 @@
+"""The storage floor: what a store promises, the stores there are, and how a URL names one.
+
+Importing this costs no driver: ``SQLiteStore`` is loaded when it is first asked for.
+"""
+
+import typing
+
+from sssnbus.stores.base import DEAD as DEAD
+from sssnbus.stores.base import Ack as Ack
+from sssnbus.stores.base import AtomicBatch as AtomicBatch
+from sssnbus.stores.base import AtomicMove as AtomicMove
+from sssnbus.stores.base import Bury as Bury
+from sssnbus.stores.base import ByID as ByID
+from sssnbus.stores.base import Catalogue as Catalogue
+from sssnbus.stores.base import Counts as Counts
+from sssnbus.stores.base import Delay as Delay
+from sssnbus.stores.base import Fencing as Fencing
+from sssnbus.stores.base import Kind as Kind
+from sssnbus.stores.base import Lease as Lease
+from sssnbus.stores.base import Leases as Leases
+from sssnbus.stores.base import LogInfo as LogInfo
+from sssnbus.stores.base import LogStore as LogStore
+from sssnbus.stores.base import News as News
+from sssnbus.stores.base import OrderingKey as OrderingKey
+from sssnbus.stores.base import Page as Page
+from sssnbus.stores.base import Placed as Placed
+from sssnbus.stores.base import Priority as Priority
+from sssnbus.stores.base import QueueStore as QueueStore
+from sssnbus.stores.base import Record as Record
+from sssnbus.stores.base import Records as Records
+from sssnbus.stores.base import Release as Release
+from sssnbus.stores.base import Selection as Selection
+from sssnbus.stores.base import SelectiveClaim as SelectiveClaim
+from sssnbus.stores.base import Settlement as Settlement
+from sssnbus.stores.base import State as State
+from sssnbus.stores.base import Store as Store
+from sssnbus.stores.base import Wakeups as Wakeups
+from sssnbus.stores.memory import MemoryStore as MemoryStore
+from sssnbus.stores.registry import register as register
+from sssnbus.stores.registry import store_from_url as store_from_url
+
+if typing.TYPE_CHECKING:
+    from sssnbus.stores.sqlite import SQLiteStore as SQLiteStore
+
+__all__ = [  # noqa: RUF022  # sorted as sorted() does, constants too
+    "Ack",
+    "AtomicBatch",
+    "AtomicMove",
+    "Bury",
+    "ByID",
+    "Catalogue",
+    "Counts",
+    "DEAD",
+    "Delay",
+    "Fencing",
+    "Kind",
+    "Lease",
+    "Leases",
+    "LogInfo",
+    "LogStore",
+    "MemoryStore",
+    "News",
+    "OrderingKey",
+    "Page",
+    "Placed",
+    "Priority",
+    "QueueStore",
+    "Record",
+    "Records",
+    "Release",
+    "SQLiteStore",
+    "Selection",
+    "SelectiveClaim",
+    "Settlement",
+    "State",
+    "Store",
+    "Wakeups",
+    "register",
+    "store_from_url",
+]
+
+
+def __getattr__(name: str) -> object:
+    if name == "SQLiteStore":
+        from sssnbus.stores.sqlite import SQLiteStore
+
+        return SQLiteStore
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

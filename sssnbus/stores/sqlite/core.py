@@ -1,0 +1,301 @@
+"""The life of a store: opening, who may call when, and closing."""
+
+import asyncio
+import logging
+import os
+import sqlite3
+import threading
+import warnings
+from collections.abc import Callable
+from enum import Enum
+from functools import partial
+from itertools import count
+from secrets import token_hex
+from typing import Any, Concatenate, Literal, ParamSpec, TypeVar
+
+from sssnbus.clock import Clock, SystemClock
+from sssnbus.errors import (
+    ClosedError,
+    ForkedProcess,
+    InvalidOption,
+    NotStarted,
+    StateError,
+    StoreTimeout,
+    WrongLoop,
+)
+from sssnbus.stores.base import Store
+from sssnbus.stores.sqlite.bell import Bells
+from sssnbus.stores.sqlite.connection import Connection, call_soon
+from sssnbus.stores.sqlite.failure import opening, translated
+from sssnbus.stores.sqlite.fork import Forkable, track, untrack
+from sssnbus.stores.sqlite.holds import Holds
+from sssnbus.stores.sqlite.keeper import Keeper
+from sssnbus.stores.sqlite.opened import Opened
+from sssnbus.stores.sqlite.settle import leave
+from sssnbus.stores.sqlite.transaction import Transaction
+from sssnbus.stores.sqlite.writer import Operation, Writer
+
+_log = logging.getLogger(__name__)
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+class Phase(Enum):
+    """Where a store is in its life."""
+
+    NEW = 0
+    OPEN = 1
+    CLOSING = 2
+    CLOSED = 3
+    FORKED = 4
+
+
+class Core(Store, Forkable):
+    """What every verb needs: a writer, a reader, and the right moment."""
+
+    owner: str
+    poll_interval: float | None
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        durability: Literal["disk", "process"] = "disk",
+        clock: Clock | None = None,
+        poll_interval: float = 0.25,
+        doorbells: bool = True,
+        write_timeout: float = 30.0,
+        mode: int = 0o600,
+    ) -> None:
+        """Name a store; it is used after ``open``.
+
+        Args:
+            path: The database file; made at ``open`` if it is not there. Its directory must be.
+            durability: What a returned write survives: ``"disk"`` also a power cut, ``"process"`` a crash
+                of the process only, and writes are faster.
+            clock: Where the time comes from; the machine's by default.
+            poll_interval: Seconds between two looks for what no doorbell told.
+            doorbells: Whether to listen to other processes and to ring them.
+            write_timeout: Seconds within which an operation must begin, else ``StoreTimeout``.
+            mode: The permissions of files that are made; 0o660 shares them with a group.
+        """
+        text = os.fspath(path)
+        if not text or "\0" in text:
+            raise InvalidOption("path", text, "it must name a file")
+        if durability not in ("disk", "process"):
+            raise InvalidOption("durability", durability, 'it must be "disk" or "process"')
+        for option, value in (("poll_interval", poll_interval), ("write_timeout", write_timeout)):
+            if not value > 0:
+                raise InvalidOption(option, value, "it must be above 0")
+        self._path = os.path.abspath(text)
+        self.url = f"sqlite:///{self._path}"
+        self.durability = durability
+        self.owner = ""
+        self.poll_interval = poll_interval
+        self._clock = clock or SystemClock()
+        self._doorbells = doorbells
+        self._write_timeout = write_timeout
+        self._mode = mode
+        self._phase = Phase.NEW
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._mutex = asyncio.Lock()
+        self._closing: asyncio.Task[None] | None = None
+        self._holds = Holds()
+        self._keeper: Keeper | None = None
+        self._tokens = (f"{token_hex(8)}-{number}" for number in count(1))
+
+    async def open(self) -> None:
+        if self._phase is Phase.NEW:
+            async with self._mutex:
+                if self._phase is Phase.NEW:
+                    await self._open()
+        self._check()
+
+    async def aclose(self, grace: float = 5.0) -> None:
+        if self._phase is Phase.NEW:
+            self._phase = Phase.CLOSED
+        if self._phase is Phase.FORKED:
+            raise self._misuse()
+        if self._closing is None:
+            if self._phase is Phase.CLOSED:
+                return
+            loop = asyncio.get_running_loop()
+            if loop is not self._loop:
+                self._close_from_elsewhere()
+                return
+            self._phase = Phase.CLOSING
+            self._closing = loop.create_task(self._close(grace), name="sssnbus-sqlite-close")
+        cancelled: asyncio.CancelledError | None = None
+        while not self._closing.done():
+            try:
+                await asyncio.wait([self._closing])
+            except asyncio.CancelledError as exc:
+                # It takes no longer than its grace, and leaving now would leave things open.
+                cancelled = exc
+        if cancelled is not None:
+            raise cancelled
+        self._closing.result()
+
+    def __del__(self) -> None:
+        if getattr(self, "_phase", None) is Phase.OPEN:
+            warnings.warn(f"Store {self.url} was never closed", ResourceWarning, stacklevel=2)
+            self._let_go()
+
+    def forget(self) -> None:
+        self._phase = Phase.FORKED
+        self._opened.forget()
+        self._bells.forget()
+        if self._keeper is not None:
+            self._keeper.forget()
+
+    def _check(self) -> None:
+        """Refuse a call at the wrong moment or from the wrong place."""
+        try:
+            if self._phase is Phase.OPEN and asyncio.get_running_loop() is self._loop:
+                return
+        except RuntimeError:
+            # There is no loop here at all.
+            pass
+        raise self._misuse()
+
+    def _misuse(self) -> StateError:
+        what = f"Store {self.url}"
+        if self._phase is Phase.FORKED:
+            return ForkedProcess(what)
+        if self._phase is Phase.NEW:
+            return NotStarted(what)
+        return WrongLoop(what) if self._phase is Phase.OPEN else ClosedError(what)
+
+    async def _read(
+        self, function: Callable[Concatenate[sqlite3.Connection, P], T], *args: P.args, **kwargs: P.kwargs
+    ) -> T:
+        """Run a function in the thread that reads. It sees everything committed."""
+        self._check()
+        raw = self._reader.raw
+        try:
+            return await self._reader.run(partial(function, raw, *args, **kwargs))
+        except (sqlite3.Error, TypeError, ValueError) as exc:
+            if (error := translated(exc, self.url)) is exc:
+                raise
+            raise error from exc
+
+    async def _write(self, what: str, apply: Callable[[Transaction], T]) -> T:
+        """Run a function inside the next transaction."""
+        self._check()
+        result: T = await self._writer.perform(Operation(what, apply))
+        return result
+
+    async def _open(self) -> None:
+        loop = asyncio.get_running_loop()
+        abandoned = threading.Event()
+        opened = Opened(self._path, self.url, self.durability, self._mode)
+        connection = Connection(partial(opened.open, abandoned), "sssnbus-sqlite-writer")
+        connecting = loop.create_task(connection.connect(), name="sssnbus-sqlite-open")
+        try:
+            done, _ = await asyncio.wait([connecting], timeout=self._write_timeout)
+            if not done:
+                raise StoreTimeout(f"Opening {self.url}", self._write_timeout)
+            with opening(self.url):
+                connecting.result()
+                reader = Connection(opened.take_reader, "sssnbus-sqlite-reader")
+                await reader.connect()
+            if self._phase is not Phase.NEW:
+                reader.end()
+                raise ClosedError(f"Store {self.url}")
+        except BaseException:
+            abandoned.set()
+            connecting.cancel()
+            connection.end(opened.close)
+            raise
+        self._loop = loop
+        self._opened, self._connection, self._reader = opened, connection, reader
+        self._writer = Writer(connection, opened.ticket, opened.file, self._clock, self._write_timeout)
+        self._bells = Bells(opened.file.key, loop)
+        if self._doorbells:
+            self._writer.on_news = self._bells.ring
+        self.owner = opened.owner
+        self._phase = Phase.OPEN
+        track(self)
+
+    async def _close(self, grace: float) -> None:
+        """Take everything down, in order. Whatever is stuck is left to its daemon thread."""
+        loop = asyncio.get_running_loop()
+        end = loop.time() + grace
+        try:
+            if self._keeper is not None:
+                self._keeper.stop()
+                await asyncio.wait([self._keeper.ended], timeout=max(0.0, end - loop.time()))
+            farewell = Operation(
+                f"Closing {self.url}", partial(leave, self._holds.all(), self._opened.number)
+            )
+            patience = max(0.05, end - loop.time())
+            saying = loop.create_task(self._writer.insist(farewell, patience))
+            await asyncio.wait([saying], timeout=patience)
+            self._writer.close()
+            await saying
+            if farewell.error is not None:
+                # Others find the owner dead and free what it held.
+                _log.debug("%s was closed without a farewell: %s", self.url, farewell.error)
+        finally:
+            ended = self._let_go()
+            await asyncio.wait([ended], timeout=max(0.05, end - loop.time()))
+
+    def _let_go(self) -> asyncio.Future[None]:
+        """Tell every thread to end, and close what belongs to none. Never waits, works from any thread."""
+        self._phase = Phase.CLOSED
+        untrack(self)
+        loop = self._loop
+        assert loop is not None
+        ended: asyncio.Future[None] = loop.create_future()
+        if self._keeper is not None:
+            self._keeper.stop()
+        for close in (self._bells.close, self._writer.close):
+            if loop.is_closed():
+                close()
+            else:
+                call_soon(loop, close)
+        self._reader.post(self._bells.take_down)
+        self._opened.marks.close()
+        close_writer = partial(
+            self._connection.end, self._opened.close, partial(call_soon, loop, partial(_finish, ended))
+        )
+        # One after the other, so that the writer is the last and may move the WAL into the database.
+        self._reader.end(then=close_writer)
+        return ended
+
+    def _close_from_elsewhere(self) -> None:
+        """Close for a loop that is gone."""
+        assert self._loop is not None
+        if not self._loop.is_closed():
+            raise WrongLoop(f"Store {self.url}")
+        self._let_go()
+
+    def _keep(self) -> Keeper:
+        """Return the thread that keeps leases; the first claim of all starts it."""
+        if self._keeper is None:
+            assert self._loop is not None
+            opened = self._opened
+            self._keeper = Keeper(
+                opened.file,
+                opened.number,
+                opened.marks,
+                self._holds,
+                self._bells if self._doorbells else None,
+                self._clock,
+                self._loop,
+                self._bells.call_watchers,
+            )
+        return self._keeper
+
+    async def _run_write_now(self, what: str, apply: Callable[[Transaction], Any]) -> None:
+        """Do something although the task is being cancelled; its failure is only logged."""
+        operation = Operation(what, apply)
+        await self._writer.insist(operation, self._write_timeout)
+        if operation.error is not None:
+            _log.warning("%s failed: %s", what, operation.error)
+
+
+def _finish(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)

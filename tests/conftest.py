@@ -1,0 +1,24 @@
+"""What every test has around it."""
+
+from collections.abc import Iterator
+
+import pytest
+
+try:
+    from blockbuster import BlockBuster
+except ImportError:
+    BlockBuster = None  # type: ignore[assignment,misc]  # a development dependency that may be missing
+
+
+@pytest.fixture(autouse=True)
+def nothing_blocks() -> Iterator[None]:
+    """Fail a test in which the package blocks the event loop with files, sockets, locks or SQLite."""
+    if BlockBuster is None:
+        yield
+        return
+    buster = BlockBuster("sssnbus")
+    buster.activate()
+    # It asks for the working directory at most, and a store pins its path when it is made.
+    buster.functions["os.path.abspath"].deactivate()
+    yield
+    buster.deactivate()
