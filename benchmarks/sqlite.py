@@ -18,7 +18,8 @@ import aiosqlite
 
 from benchmarks.harness import SMOKE, Rows, compare
 from sssnbus import Bus
-from sssnbus.message import checksum, encode_content
+from sssnbus.message import encode_content
+from sssnbus.stored import checksum
 
 DATA = {"type": "user.login", "user": "carol", "attempt": 1}
 MANY = 1000

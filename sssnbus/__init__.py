@@ -8,7 +8,8 @@
 #     channels         the rules of each kind: broadcast, work queue
 #     delivery         the fan-out, subscriptions, claims
 #     stores           where messages are kept: memory, SQLite
-#     message · topics · settings
+#     message          what users see, and how it is encoded
+#     stored · topics · settings
 #     errors · clock
 
 from sssnbus.bus import Bus as Bus
@@ -54,6 +55,7 @@ from sssnbus.errors import MissingAbility as MissingAbility
 from sssnbus.errors import MissingExtra as MissingExtra
 from sssnbus.errors import NotBegun as NotBegun
 from sssnbus.errors import NotStarted as NotStarted
+from sssnbus.errors import OutcomeUnknown as OutcomeUnknown
 from sssnbus.errors import PayloadError as PayloadError
 from sssnbus.errors import PayloadTooLarge as PayloadTooLarge
 from sssnbus.errors import QueueFull as QueueFull
@@ -76,12 +78,12 @@ from sssnbus.message import BytesContent as BytesContent
 from sssnbus.message import ChannelMessage as ChannelMessage
 from sssnbus.message import GenericContent as GenericContent
 from sssnbus.message import MessageContent as MessageContent
-from sssnbus.message import Receipt as Receipt
 from sssnbus.message import UnknownContent as UnknownContent
 from sssnbus.settings import Confirm as Confirm
 from sssnbus.settings import OnFull as OnFull
 from sssnbus.settings import Retention as Retention
 from sssnbus.settings import Retry as Retry
+from sssnbus.stored import Receipt as Receipt
 from sssnbus.topics import Pattern as Pattern
 
 __version__ = "0.1.0"
@@ -128,6 +130,7 @@ __all__ = [
     "NotStarted",
     "Notice",
     "OnFull",
+    "OutcomeUnknown",
     "Pattern",
     "PayloadError",
     "PayloadTooLarge",

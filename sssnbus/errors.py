@@ -29,6 +29,7 @@ BusError
 │   └── StoreTimeout                        the store did not get to it; not applied, now or later
 └── StoreError             the storage failed; what was acknowledged is kept
     ├── StoreUnavailable · StoreFull · StoreReadOnly
+    ├── OutcomeUnknown                      lost on the way: it happened or not; same id, then again
     ├── StoreReplaced                       the file under the bus was deleted or swapped
     ├── StoreReset                          the store went back behind a cursor
     ├── IncompatibleStore                   not a store, or of another schema version
@@ -344,6 +345,17 @@ class StoreUnavailable(StoreError):
     """The storage cannot be reached or opened now."""
 
     retryable = True
+
+
+class OutcomeUnknown(StoreError):
+    """The connection was lost while the store was changing something: it may or may not have happened."""
+
+    def __init__(self, store: str, what: str) -> None:
+        self.store, self.what = store, what
+        super().__init__(
+            f"Store {store} was lost before it answered, so the outcome of {what} is unknown. Writing "
+            "again under the same message id or dedupe key is safe."
+        )
 
 
 class StoreFull(StoreError):

@@ -1,28 +1,21 @@
-"""The message: what users see (an envelope with its content) and what stores keep (plain fields)."""
+"""The message as users see it: an envelope with its content, and how both are encoded."""
 
-import re
 import time
 from collections.abc import Callable, Iterable, Mapping
-from typing import Annotated, Any, ClassVar, Final, NamedTuple, NotRequired, Self, TypedDict
+from typing import Annotated, Any, ClassVar, Final
 from weakref import WeakSet
-from zlib import crc32
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 from pydantic_core import PydanticSerializationError, from_json, to_json
 
-from sssnbus.errors import InvalidName, MessageCorrupt, PayloadError, PayloadTooLarge, UsageError
-
-MAX_PAYLOAD: Final = 10 * 1024 * 1024
-"""The default limit of one message's content, in bytes."""
+from sssnbus.errors import MessageCorrupt, PayloadError, PayloadTooLarge, UsageError
+from sssnbus.stored import MAX_PAYLOAD, Stored, checksum
 
 MAX_HEADERS: Final = 64 * 1024
 """The limit of a message's metadata and addresses together, in bytes of JSON."""
 
 MAX_DEPTH: Final = 64
 """How deep lists and dicts may nest. JSON readers give up at about 200."""
-
-_ID = re.compile(r"[A-Za-z0-9_.:-]{1,128}\Z")
-_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,511}\Z")
 
 
 class MessageContent(BaseModel):
@@ -110,100 +103,6 @@ _generic_content: Callable[[Any], GenericContent] = GenericContent.__pydantic_va
 _channel_message: Callable[[Any], ChannelMessage] = ChannelMessage.__pydantic_validator__.validate_python
 
 
-class Envelope(TypedDict):
-    """The optional parts of an envelope, as keyword arguments of ``write``."""
-
-    topic: NotRequired[str | None]
-    metadata: NotRequired[Mapping[str, Any] | None]
-    correlation_id: NotRequired[str | None]
-    reply_to: NotRequired[str | None]
-    recipient_id: NotRequired[str | None]
-    id: NotRequired[str | None]
-
-
-class Receipt(str):
-    """What ``write`` returns: the message's id, which also says where and how it was stored."""
-
-    __slots__ = ("duplicate", "durability", "sequence")
-
-    sequence: int
-    """The message's place in its channel."""
-    duplicate: bool
-    """True if a message with this id or dedupe key was there already; nothing was added."""
-    durability: str
-    """What the message survives: ``"none"``, ``"process"`` (a crash) or ``"disk"`` (a power cut)."""
-
-    def __new__(cls, id: str, sequence: int, duplicate: bool, durability: str) -> Self:
-        receipt = super().__new__(cls, id)
-        receipt.sequence, receipt.duplicate, receipt.durability = sequence, duplicate, durability
-        return receipt
-
-
-class Dedupe(NamedTuple):
-    """A key that stands for one message during a window of time."""
-
-    key: str
-    digest: bytes
-    """A hash of the content, to tell a retry from another message under the same key."""
-    seconds: float
-
-
-class Draft(NamedTuple):
-    """A message on its way into a store: encoded, checked, not yet placed."""
-
-    channel: str
-    id: str | None
-    timestamp: float
-    sender_id: str
-    topic: str | None
-    type: str
-    headers: bytes
-    body: bytes
-    crc: int
-    priority: int = 0
-    key: str | None = None
-    due: float | None = None
-    """Seconds since the epoch before which a queue does not hand it out."""
-    dedupe: Dedupe | None = None
-
-
-class Stored(NamedTuple):
-    """A message as a store gives it back."""
-
-    id: str
-    sequence: int
-    timestamp: float
-    sender_id: str
-    topic: str | None
-    type: str
-    headers: bytes
-    body: bytes
-    crc: int
-    priority: int = 0
-    key: str | None = None
-
-
-def check_name(what: str, name: object) -> str:
-    """Return a channel, consumer or worker name that keeps the rule; raise ``InvalidName`` if not."""
-    if isinstance(name, str) and _NAME.match(name):
-        return name
-    if isinstance(name, str) and len(name) > 512:
-        raise InvalidName(what, name, "it exceeds 512 characters")
-    raise InvalidName(
-        what,
-        name,
-        "it must be 1 to 512 letters, digits, periods, underscores and hyphens, and cannot begin with "
-        "a hyphen or a period",
-    )
-
-
-def check_id(id: object) -> str:
-    """Return a message id that keeps the rule; raise ``InvalidName`` if not."""
-    if isinstance(id, str) and _ID.match(id):
-        return id
-    raise InvalidName("message id", id, "it must be 1 to 128 characters out of A-Z a-z 0-9 _ . : -")
-
-
 def encode_content(value: object, limit: int = MAX_PAYLOAD) -> tuple[str, bytes]:
     """Return the type name and the bytes that stand for a value.
 
@@ -281,11 +180,6 @@ def encode_headers(
     if len(encoded) > MAX_HEADERS:
         raise PayloadTooLarge(len(encoded), MAX_HEADERS, "metadata")
     return encoded
-
-
-def checksum(sender_id: str, topic: str | None, type: str, headers: bytes, body: bytes) -> int:
-    """Return the crc32 of everything a subscriber could be misled by. It is for damage, not attack."""
-    return crc32(body, crc32(headers, crc32(f"{sender_id}\n{topic or ''}\n{type}".encode())))
 
 
 def to_message(

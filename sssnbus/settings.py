@@ -1,9 +1,8 @@
-"""Settings with several parts, each a frozen model that refuses bad values when it is made."""
+"""Settings with several parts, each a frozen value that refuses what is out of range when it is made."""
 
+from dataclasses import dataclass
 from datetime import timedelta
-from typing import Annotated, Literal
-
-from pydantic import BaseModel, ConfigDict, Field
+from typing import Literal
 
 from sssnbus.errors import InvalidOption
 
@@ -13,35 +12,53 @@ OnFull = Literal["catch_up", "block", "drop_oldest", "drop_newest", "disconnect"
 Confirm = Literal["delivered", "stored"]
 """When ``write`` returns: after this process's callbacks have settled, or after the commit."""
 
-Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
+@dataclass(frozen=True, kw_only=True)
+class Retention:
+    """How much of a broadcast channel's past is kept. Parts left out do not limit it.
 
-class _Settings(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+    Raises:
+        InvalidOption: a part is out of range.
+    """
 
-
-class Retention(_Settings):
-    """How much of a broadcast channel's past is kept. Parts left out do not limit it."""
-
-    max_age: timedelta | None = Field(default=None, gt=timedelta(0))
+    max_age: timedelta | None = None
     """Older messages go, by the store's clock; checked every second."""
-    max_count: int | None = Field(default=None, ge=1)
+    max_count: int | None = None
     """At most so many messages are kept; up to a tenth more may stay for a moment."""
-    max_bytes: int | None = Field(default=None, ge=1)
+    max_bytes: int | None = None
     """At most so many bytes of contents and headers are kept, with the same slack."""
 
+    def __post_init__(self) -> None:
+        age: object = self.max_age
+        if age is not None and (not isinstance(age, timedelta) or age <= timedelta(0)):
+            raise InvalidOption("max_age", age, "it must be a timedelta of more than nothing")
+        for option in ("max_count", "max_bytes"):
+            if (value := getattr(self, option)) is not None:
+                check_count(option, value)
 
-class Retry(_Settings):
-    """How long to wait before a failed message is tried again: exponential, capped, with full jitter."""
 
-    initial: Seconds = 0.1
+@dataclass(frozen=True, kw_only=True)
+class Retry:
+    """How long to wait before a failed message is tried again: exponential, capped, with full jitter.
+
+    Raises:
+        InvalidOption: a part is out of range.
+    """
+
+    initial: float = 0.1
     """Seconds before the second attempt, at most."""
-    factor: float = Field(default=2.0, ge=1, allow_inf_nan=False)
+    factor: float = 2.0
     """How much longer each wait is than the one before."""
-    maximum: Seconds = 30.0
+    maximum: float = 30.0
     """The longest wait, in seconds."""
     jitter: bool = True
     """Wait a random part of each span, so that failures do not come back all at once."""
+
+    def __post_init__(self) -> None:
+        for option in ("initial", "maximum", "factor"):
+            check_seconds(option, getattr(self, option))
+        if self.factor < 1:
+            raise InvalidOption("factor", self.factor, "it must be 1 or more: waits do not grow shorter")
 
 
 def check_seconds(option: str, value: object) -> float:

@@ -21,7 +21,8 @@ bus
 channels
 delivery
 stores
-message topics settings
+message
+stored topics settings
 errors clock
 """
 # The same inside `stores`: no store knows another, and only the registry knows them all.
@@ -29,7 +30,7 @@ STORES = """
 __init__
 registry
 memory sqlite redis nats postgres
-base
+base url
 """
 
 
@@ -102,7 +103,7 @@ def test_everything_has_a_place() -> None:
     ("module", "source"),
     [
         ("sssnbus.message", "from sssnbus.stores.base import Store"),
-        ("sssnbus.message", "import sssnbus.topics"),
+        ("sssnbus.stored", "import sssnbus.topics"),
         ("sssnbus.errors", "from sssnbus.clock import Clock"),
         ("sssnbus.delivery.fanout", "from sssnbus import Bus"),
         ("sssnbus.delivery.fanout", "from sssnbus import bus"),

@@ -16,23 +16,18 @@ from pydantic import BaseModel, Field, ValidationError, field_validator
 from sssnbus.errors import InvalidName, MessageCorrupt, PayloadError, PayloadTooLarge
 from sssnbus.message import (
     MAX_HEADERS,
-    MAX_PAYLOAD,
     BytesContent,
     ChannelMessage,
     GenericContent,
     MessageContent,
-    Receipt,
-    Stored,
     UnknownContent,
-    check_id,
-    check_name,
     check_types,
-    checksum,
     decode_content,
     encode_content,
     encode_headers,
     to_message,
 )
+from sssnbus.stored import MAX_PAYLOAD, Receipt, Stored, check_id, check_name, checksum
 
 json_values = st.recursive(
     st.none()

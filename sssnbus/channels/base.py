@@ -29,18 +29,9 @@ from sssnbus.errors import (
     NotStarted,
     WrongLoop,
 )
-from sssnbus.message import (
-    MAX_PAYLOAD,
-    ChannelMessage,
-    Draft,
-    Envelope,
-    Receipt,
-    Stored,
-    check_name,
-    check_types,
-    to_message,
-)
+from sssnbus.message import ChannelMessage, check_types, to_message
 from sssnbus.settings import check_count, check_seconds
+from sssnbus.stored import MAX_PAYLOAD, Draft, Envelope, Receipt, Stored, check_name
 from sssnbus.stores.base import DEAD, Catalogue, Kind, LogStore, Store
 from sssnbus.stores.memory import MemoryStore
 from sssnbus.stores.registry import make_store

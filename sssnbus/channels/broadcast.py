@@ -22,8 +22,9 @@ from sssnbus.delivery.handling import in_handler, text_of
 from sssnbus.delivery.head import Entry, Head, decoder
 from sssnbus.delivery.subscription import Plan, Subscription
 from sssnbus.errors import DeliveryTimeout, ExclusiveReadError, InvalidOption, MissingAbility
-from sssnbus.message import ChannelMessage, Envelope, Receipt, Stored, check_name
+from sssnbus.message import ChannelMessage
 from sssnbus.settings import Confirm, OnFull, Retention, Retry, check_count, check_seconds
+from sssnbus.stored import Envelope, Receipt, Stored, check_name
 from sssnbus.stores.base import DEAD, ByID, Kind, Records
 from sssnbus.stores.memory import MemoryStore
 from sssnbus.topics import Syntax

@@ -6,7 +6,8 @@ from typing import Final
 from sssnbus.channels.options import check_ids
 from sssnbus.delivery.shield import complete
 from sssnbus.errors import MissingAbility
-from sssnbus.message import ChannelMessage, Stored
+from sssnbus.message import ChannelMessage
+from sssnbus.stored import Stored
 from sssnbus.stores.base import DEAD, ByID, LogStore, QueueStore, Selection
 
 _BATCH: Final = 1000

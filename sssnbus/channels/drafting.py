@@ -6,19 +6,8 @@ from typing import Any, Final
 
 from sssnbus.clock import Clock
 from sssnbus.errors import InvalidName, PayloadError
-from sssnbus.message import (
-    ChannelMessage,
-    Dedupe,
-    Draft,
-    Envelope,
-    MessageContent,
-    Receipt,
-    Stored,
-    check_id,
-    checksum,
-    encode_content,
-    encode_headers,
-)
+from sssnbus.message import ChannelMessage, MessageContent, encode_content, encode_headers
+from sssnbus.stored import Dedupe, Draft, Envelope, Receipt, Stored, check_id, checksum
 from sssnbus.topics import check_topic
 
 _MAX_TEXT: Final = 512

@@ -5,7 +5,8 @@ from uuid import uuid4
 
 from sssnbus.delivery.subscription import Subscription
 from sssnbus.errors import BusTimeout, InvalidOption
-from sssnbus.message import ChannelMessage, Envelope, Receipt
+from sssnbus.message import ChannelMessage
+from sssnbus.stored import Envelope, Receipt
 
 
 async def request(

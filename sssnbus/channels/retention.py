@@ -3,12 +3,13 @@
 import json
 import logging
 from collections.abc import Sequence
+from datetime import timedelta
 from typing import Final
 
 from sssnbus.clock import Clock
 from sssnbus.errors import BusError
-from sssnbus.message import Draft
 from sssnbus.settings import Retention
+from sssnbus.stored import Draft
 from sssnbus.stores.base import LogStore, Records
 
 log = logging.getLogger("sssnbus")
@@ -75,5 +76,19 @@ async def recorded_retention(
     store: LogStore, channel: str, given: Retention | None, unsaid: Retention
 ) -> Retention:
     """Return a channel's retention: what is given now, else what was given last, else ``unsaid``."""
-    text = await recorded(store, channel, "retention", None if given is None else given.model_dump_json())
-    return unsaid if text is None else Retention.model_validate(json.loads(text))
+    text = await recorded(store, channel, "retention", None if given is None else _to_json(given))
+    return unsaid if text is None else _from_json(text)
+
+
+def _to_json(retention: Retention) -> str:
+    age = retention.max_age
+    seconds = None if age is None else age.total_seconds()
+    parts = {"max_age": seconds, "max_count": retention.max_count, "max_bytes": retention.max_bytes}
+    return json.dumps({name: part for name, part in parts.items() if part is not None})
+
+
+def _from_json(text: str) -> Retention:
+    parts = json.loads(text)
+    if "max_age" in parts:
+        parts["max_age"] = timedelta(seconds=parts["max_age"])
+    return Retention(**parts)

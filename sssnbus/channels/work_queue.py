@@ -24,8 +24,9 @@ from sssnbus.delivery.feed import Handler
 from sssnbus.delivery.handling import check_handler, text_of
 from sssnbus.delivery.workers import Workers, WorkPlan
 from sssnbus.errors import ClaimLost, ExclusiveReadError, InvalidOption
-from sssnbus.message import ChannelMessage, Draft, Envelope, Receipt, Stored, check_name
+from sssnbus.message import ChannelMessage
 from sssnbus.settings import Retry, check_count, check_seconds
+from sssnbus.stored import Draft, Envelope, Receipt, Stored, check_name
 from sssnbus.stores.base import (
     DEAD,
     Ack,

@@ -14,8 +14,9 @@ from sssnbus.delivery.inbox import fail
 from sssnbus.delivery.policy import exhausted, retry_delay
 from sssnbus.delivery.shield import complete
 from sssnbus.errors import BusError, BusTimeout, ClaimLost, ClosedError, MessageCorrupt, StateError
-from sssnbus.message import ChannelMessage, Draft, Stored
+from sssnbus.message import ChannelMessage
 from sssnbus.settings import Retry
+from sssnbus.stored import Draft, Stored
 from sssnbus.stores.base import Ack, Bury, Lease, Leases, QueueStore, Release, Selection, Settlement
 
 log = logging.getLogger("sssnbus")

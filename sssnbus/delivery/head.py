@@ -7,7 +7,8 @@ from typing import Protocol
 
 from sssnbus.delivery.policy import PAGE
 from sssnbus.errors import BusError, MessageCorrupt, StoreReset
-from sssnbus.message import ChannelMessage, Stored
+from sssnbus.message import ChannelMessage
+from sssnbus.stored import Stored
 from sssnbus.stores.base import LogStore
 from sssnbus.topics import Pattern, TopicIndex
 

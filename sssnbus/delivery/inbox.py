@@ -16,7 +16,7 @@ from sssnbus.delivery.handling import Begun
 from sssnbus.delivery.head import Entry
 from sssnbus.delivery.policy import OVERFLOW, PAGE, Overflow, retry_delay
 from sssnbus.errors import BusError, BusTimeout, StoreReset, SubscriptionOverflow
-from sssnbus.message import Stored
+from sssnbus.stored import Stored
 
 log = logging.getLogger("sssnbus")
 

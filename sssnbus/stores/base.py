@@ -25,7 +25,7 @@ from collections.abc import Callable, Mapping, Sequence
 from enum import StrEnum
 from typing import NamedTuple
 
-from sssnbus.message import Draft, Stored
+from sssnbus.stored import Draft, Stored
 
 DEAD = "!dead"
 """What is added to a channel's name for the log of its dead letters."""

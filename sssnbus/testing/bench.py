@@ -8,7 +8,7 @@ from typing import Protocol, Self, TypedDict, TypeVar, Unpack, cast
 from pydantic_core import from_json, to_json
 
 from sssnbus.clock import Clock
-from sssnbus.message import Dedupe, Draft, checksum
+from sssnbus.stored import Dedupe, Draft, checksum
 from sssnbus.stores.base import ByID, Catalogue, Kind, Lease, Placed, QueueStore, Records, Store, Wakeups
 from sssnbus.testing.clock import ManualClock
 

@@ -1,7 +1,7 @@
 """What every store promises of ids and dedupe keys."""
 
 from sssnbus.errors import MessageConflict
-from sssnbus.message import Dedupe
+from sssnbus.stored import Dedupe
 from sssnbus.stores.base import AtomicBatch, QueueStore
 from sssnbus.testing.bench import Bench, check, draft, refused, same
 

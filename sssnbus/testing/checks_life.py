@@ -3,7 +3,7 @@
 import asyncio
 
 from sssnbus.errors import ClosedError, NotStarted, WrongLoop
-from sssnbus.message import Dedupe
+from sssnbus.stored import Dedupe
 from sssnbus.stores.base import Ack, Counts, Fencing, Kind, QueueStore, Records, Release
 from sssnbus.testing.bench import Bench, check, refused, same, value
 

@@ -3,7 +3,7 @@
 import asyncio
 
 from sssnbus.errors import NotStarted
-from sssnbus.message import Stored
+from sssnbus.stored import Stored
 from sssnbus.stores.base import ByID, Kind
 from sssnbus.testing.bench import Bench, check, draft, refused, same
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from sssnbus.errors import MessageConflict, QueueFull
-from sssnbus.message import Stored
+from sssnbus.stored import Stored
 from sssnbus.stores.base import DEAD, Ack, Bury, Kind, Record, Release, Selection, Settlement
 from sssnbus.testing.bench import Bench, StoreFactory, draft
 from sssnbus.testing.model import Model, Refused, Row

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
-from sssnbus.message import Draft
+from sssnbus.stored import Draft
 from sssnbus.stores.base import DEAD, Ack, Bury, Counts, Kind, Placed, Selection, Settlement
 
 

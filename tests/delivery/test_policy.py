@@ -1,5 +1,7 @@
 """Decisions that need no waiting."""
 
+from dataclasses import replace
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -25,7 +27,7 @@ def test_bounds(retry: Retry, attempt: int, chance: float) -> None:
 @given(retries, st.integers(1, 500))
 def test_growth(retry: Retry, attempt: int) -> None:
     """Without jitter each pause is as long as the one before or longer, and the first one is the initial."""
-    steady = retry.model_copy(update={"jitter": False})
+    steady = replace(retry, jitter=False)
     assert retry_delay(steady, attempt) <= retry_delay(steady, attempt + 1)
     assert retry_delay(steady, 1) == min(retry.initial, retry.maximum)
 
@@ -33,8 +35,8 @@ def test_growth(retry: Retry, attempt: int) -> None:
 @given(retries, st.integers(1, 500), chances)
 def test_jitter(retry: Retry, attempt: int, chance: float) -> None:
     """Jitter takes a random part of the whole pause; without it chance plays no role."""
-    whole = retry_delay(retry.model_copy(update={"jitter": False}), attempt, lambda: chance)
-    part = retry_delay(retry.model_copy(update={"jitter": True}), attempt, lambda: chance)
+    whole = retry_delay(replace(retry, jitter=False), attempt, lambda: chance)
+    part = retry_delay(replace(retry, jitter=True), attempt, lambda: chance)
     assert part == whole * chance
 
 

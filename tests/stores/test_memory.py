@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Coroutine
 import pytest
 
 from sssnbus.errors import ClosedError, NotStarted
-from sssnbus.message import Dedupe
+from sssnbus.stored import Dedupe
 from sssnbus.stores import DEAD, Ack, Bury, Counts, Kind, Lease, MemoryStore, Release, Selection
 from sssnbus.testing import ManualClock
 from sssnbus.testing.bench import draft, value

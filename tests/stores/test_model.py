@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, Phase, settings
 from hypothesis.stateful import run_state_machine_as_test
 
 from sssnbus.errors import MessageConflict
-from sssnbus.message import Draft
+from sssnbus.stored import Draft
 from sssnbus.stores import Leases, MemoryStore, Placed, Selection
 from sssnbus.testing import StoreFactory
 from sssnbus.testing.machine import store_machine

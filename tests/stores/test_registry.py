@@ -21,7 +21,8 @@ from sssnbus.stores import (
     register,
     store_from_url,
 )
-from sssnbus.stores.registry import _factories, make_store, redacted
+from sssnbus.stores.registry import _registered, make_store
+from sssnbus.stores.url import redacted
 from sssnbus.testing import ManualClock
 from sssnbus.testing.bench import draft
 
@@ -30,7 +31,7 @@ from sssnbus.testing.bench import draft
 def scheme() -> Iterator[str]:
     """Give a scheme that is free, and free it again."""
     yield "test+x"
-    _factories.pop("test+x", None)
+    _registered.pop("test+x", None)
 
 
 def test_memory() -> None:

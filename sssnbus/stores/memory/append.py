@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 from sssnbus.errors import MessageConflict, NotStarted, QueueFull
-from sssnbus.message import Dedupe, Draft, Stored
+from sssnbus.stored import Dedupe, Draft, Stored
 from sssnbus.stores.base import Placed
 from sssnbus.stores.memory.log import Log
 from sssnbus.stores.memory.queue import Queue

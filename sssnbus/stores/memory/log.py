@@ -4,7 +4,7 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Iterator
 from typing import ClassVar
 
-from sssnbus.message import Draft, Stored
+from sssnbus.stored import Draft, Stored
 from sssnbus.stores.base import Kind, LogInfo, Page, Selection
 from sssnbus.stores.memory.order import Order
 

@@ -6,7 +6,7 @@ from heapq import nsmallest
 from itertools import islice
 from typing import ClassVar
 
-from sssnbus.message import Draft, Stored
+from sssnbus.stored import Draft, Stored
 from sssnbus.stores.base import Counts, Kind, Lease, Release, Selection
 from sssnbus.stores.memory.log import Log
 from sssnbus.stores.memory.order import Order

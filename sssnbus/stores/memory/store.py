@@ -16,7 +16,7 @@ from sssnbus.errors import (
     StateError,
     WrongLoop,
 )
-from sssnbus.message import Draft, Stored
+from sssnbus.stored import Draft, Stored
 from sssnbus.stores.base import (
     DEAD,
     Ack,

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 from sssnbus.errors import BusError, MessageConflict, NotStarted, QueueFull
-from sssnbus.message import Dedupe, Draft, Stored
+from sssnbus.stored import Dedupe, Draft, Stored
 from sssnbus.stores.base import Kind, News, Placed
 from sssnbus.stores.sqlite import sql
 from sssnbus.stores.sqlite.transaction import SEQUENCE_BITS, Transaction

@@ -22,7 +22,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Final
 
-from sssnbus.message import Stored
+from sssnbus.stored import Stored
 from sssnbus.stores.base import News
 from sssnbus.stores.sqlite.connection import call_soon
 

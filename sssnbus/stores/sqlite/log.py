@@ -4,7 +4,7 @@ import sqlite3
 from collections.abc import Mapping, Sequence
 from functools import partial
 
-from sssnbus.message import Draft, Stored
+from sssnbus.stored import Draft, Stored
 from sssnbus.stores.base import ByID, LogStore, Page, Placed
 from sssnbus.stores.sqlite import select as selecting
 from sssnbus.stores.sqlite import sql

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from functools import partial
 
 from sssnbus.errors import ChannelKindMismatch, NotStarted
-from sssnbus.message import Draft, Stored
+from sssnbus.stored import Draft, Stored
 from sssnbus.stores.base import (
     Kind,
     Lease,

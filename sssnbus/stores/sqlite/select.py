@@ -4,7 +4,7 @@ import sqlite3
 from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
-from sssnbus.message import Stored
+from sssnbus.stored import Stored
 from sssnbus.stores.base import Selection
 from sssnbus.stores.sqlite import sql
 from sssnbus.stores.sqlite.append import DONE, READY, Log

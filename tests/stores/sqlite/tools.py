@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import IO, Any
 
-from sssnbus.message import Draft
+from sssnbus.stored import Draft
 from sssnbus.stores.base import Kind
 from sssnbus.stores.sqlite import SQLiteStore
 
@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[3]
 
 HEADER = """
 import asyncio, os, sys
-from sssnbus.message import Draft
+from sssnbus.stored import Draft
 from sssnbus.stores.base import *
 from sssnbus.stores.sqlite import SQLiteStore
 
