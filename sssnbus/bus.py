@@ -9,8 +9,6 @@ from os import PathLike
 from types import TracebackType
 from typing import Any, Final, Self, TypeVar, Unpack
 
-import anyio
-
 from sssnbus.channels.base import Channel
 from sssnbus.channels.broadcast import BroadcastChannel
 from sssnbus.channels.options import BroadcastOptions, QueueOptions
@@ -192,6 +190,8 @@ class Bus:
         """
         if self._life is not _Life.STARTED:
             raise NotStarted("Bus")
+        import anyio  # here, since many programs end by themselves and need none of it
+
         received: list[signal.Signals] = []
 
         async def listen() -> None:

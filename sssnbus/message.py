@@ -1,7 +1,7 @@
 """The message as users see it: an envelope with its content, and how both are encoded."""
 
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from typing import Annotated, Any, ClassVar, Final
 from weakref import WeakSet
 
@@ -9,7 +9,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from pydantic_core import PydanticSerializationError, from_json, to_json
 
 from sssnbus.errors import MessageCorrupt, PayloadError, PayloadTooLarge, UsageError
-from sssnbus.stored import MAX_PAYLOAD, Stored, checksum
+from sssnbus.stored import MAX_PAYLOAD, Stored, checksum, encode_text
 
 MAX_HEADERS: Final = 64 * 1024
 """The limit of a message's metadata and addresses together, in bytes of JSON."""
@@ -117,11 +117,12 @@ def encode_content(value: object, limit: int = MAX_PAYLOAD) -> tuple[str, bytes]
         value = value.__dict__["data"]
     if type(value) is bytes:
         return _encode_typed(BytesContent(data=value), limit)
+    if type(value) is str:
+        return "json", encode_text(value, limit)
     _check(value, "content")
     body = to_json(value)
-    size = len(value.encode()) if type(value) is str else len(body)
-    if size > limit:
-        raise PayloadTooLarge(size, limit)
+    if len(body) > limit:
+        raise PayloadTooLarge(len(body), limit)
     return "json", body
 
 
@@ -209,11 +210,6 @@ def to_message(
         if isinstance(exc, ValidationError):
             reason += f" ({exc.error_count()} validation errors)"
         raise MessageCorrupt(channel, sequence, reason) from exc
-
-
-def check_types(types: Iterable[type[MessageContent]]) -> dict[str, type[MessageContent]]:
-    """Return a channel's content classes by the name that travels with them."""
-    return {kind.type_name: kind for kind in types}
 
 
 def _encode_typed(content: MessageContent, limit: int) -> tuple[str, bytes]:

@@ -2,10 +2,11 @@
 
 import re
 from collections.abc import Mapping
+from json.encoder import encode_basestring
 from typing import Any, Final, NamedTuple, NotRequired, Self, TypedDict
 from zlib import crc32
 
-from sssnbus.errors import InvalidName
+from sssnbus.errors import InvalidName, PayloadError, PayloadTooLarge
 
 MAX_PAYLOAD: Final = 10 * 1024 * 1024
 """The default limit of one message's content, in bytes."""
@@ -106,6 +107,25 @@ def check_id(id: object) -> str:
     if isinstance(id, str) and _ID.match(id):
         return id
     raise InvalidName("message id", id, "it must be 1 to 128 characters out of A-Z a-z 0-9 _ . : -")
+
+
+def encode_text(text: str, limit: int) -> bytes:
+    """Return the JSON of a text.
+
+    Raises:
+        PayloadError: it is no text that UTF-8 can hold.
+        PayloadTooLarge: it has more than ``limit`` bytes of UTF-8.
+    """
+    size = len(text)
+    try:
+        body = encode_basestring(text).encode()
+        if not text.isascii():
+            size = len(text.encode())
+    except UnicodeEncodeError:
+        raise PayloadError("content", "holds a lone surrogate, which is no text") from None
+    if size > limit:
+        raise PayloadTooLarge(size, limit)
+    return body
 
 
 def checksum(sender_id: str, topic: str | None, type: str, headers: bytes, body: bytes) -> int:

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel, Field, ValidationError, field_validator
+from pydantic_core import to_json
 
 from sssnbus.errors import InvalidName, MessageCorrupt, PayloadError, PayloadTooLarge
 from sssnbus.message import (
@@ -21,13 +22,12 @@ from sssnbus.message import (
     GenericContent,
     MessageContent,
     UnknownContent,
-    check_types,
     decode_content,
     encode_content,
     encode_headers,
     to_message,
 )
-from sssnbus.stored import MAX_PAYLOAD, Receipt, Stored, check_id, check_name, checksum
+from sssnbus.stored import MAX_PAYLOAD, Receipt, Stored, check_id, check_name, checksum, encode_text
 
 json_values = st.recursive(
     st.none()
@@ -165,6 +165,13 @@ def test_edges_come_back(value: object) -> None:
     content = decode_content(*encode_content({"": [value]}))
     assert isinstance(content, GenericContent)
     assert identical(content.data, {"": [value]})
+
+
+@given(st.text() | st.text('\x00\x1f\x7f\\"/é\u2028\U0001f600'))
+@settings(deadline=None)
+def test_text_is_encoded_alike(value: str) -> None:
+    """The short way that text takes gives the bytes that every other JSON value would get."""
+    assert encode_text(value, MAX_PAYLOAD) == to_json(value)
 
 
 @given(st.binary(max_size=300))
@@ -342,7 +349,7 @@ def test_ambiguous_type_names() -> None:
     first, second = make("first"), make("second")
     assert "type_name 'Twin' does not tell it from others" in refused(first())
     assert isinstance(decode_content("Twin", b"{}"), UnknownContent)
-    assert type(decode_content("Twin", b"{}", check_types([second]))) is second
+    assert type(decode_content("Twin", b"{}", {second.type_name: second})) is second
 
 
 def test_the_bare_base_class_is_no_content() -> None:

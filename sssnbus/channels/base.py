@@ -1,14 +1,17 @@
 """What every channel promises: its life, writing, and the operations of whoever runs it."""
 
+from __future__ import annotations
+
 import asyncio
 import logging
 import os
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import cached_property
 from os import PathLike
 from types import TracebackType
-from typing import ClassVar, Self, Unpack
+from typing import TYPE_CHECKING, ClassVar, Self, Unpack
 
 from sssnbus.channels.dead_letters import DeadLetters
 from sssnbus.channels.drafting import Drafter, damaged_draft
@@ -29,13 +32,15 @@ from sssnbus.errors import (
     NotStarted,
     WrongLoop,
 )
-from sssnbus.message import ChannelMessage, check_types, to_message
 from sssnbus.settings import check_count, check_seconds
 from sssnbus.stored import MAX_PAYLOAD, Draft, Envelope, Receipt, Stored, check_name
 from sssnbus.stores.base import DEAD, Catalogue, Kind, LogStore, Store
 from sssnbus.stores.memory import MemoryStore
 from sssnbus.stores.registry import make_store
 from sssnbus.topics import Pattern
+
+if TYPE_CHECKING:
+    from sssnbus.message import ChannelMessage, MessageContent
 
 log = logging.getLogger("sssnbus")
 
@@ -84,7 +89,7 @@ class Channel(ABC):
         self.id = check_name("channel name", id)
         self.name = name or id
         self.clock = clock or SystemClock()
-        self._types = check_types(content_classes(content))
+        self._types = content_classes(content)
         self._drafter = Drafter(
             id,
             self._types,
@@ -322,7 +327,14 @@ class Channel(ABC):
             raise WrongLoop(f"Channel {self.id!r}")
 
     def _decode(self, stored: Stored) -> ChannelMessage:
-        return to_message(self.id, stored, self._types)
+        return self._to_message(self.id, stored, self._types)
+
+    @cached_property
+    def _to_message(self) -> Callable[[str, Stored, Mapping[str, type[MessageContent]]], ChannelMessage]:
+        # Only who receives messages needs the models, and waits for pydantic to be imported.
+        from sssnbus.message import to_message
+
+        return to_message
 
     async def _append(
         self,

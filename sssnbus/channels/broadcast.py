@@ -1,11 +1,13 @@
 """The channel where every subscriber gets every message."""
 
+from __future__ import annotations
+
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Unpack
+from typing import TYPE_CHECKING, Unpack
 
 from sssnbus.channels.base import Channel
 from sssnbus.channels.drafting import dead_draft, failure_note, placed
@@ -22,12 +24,14 @@ from sssnbus.delivery.handling import in_handler, text_of
 from sssnbus.delivery.head import Entry, Head, decoder
 from sssnbus.delivery.subscription import Plan, Subscription
 from sssnbus.errors import DeliveryTimeout, ExclusiveReadError, InvalidOption, MissingAbility
-from sssnbus.message import ChannelMessage
 from sssnbus.settings import Confirm, OnFull, Retention, Retry, check_count, check_seconds
 from sssnbus.stored import Envelope, Receipt, Stored, check_name
 from sssnbus.stores.base import DEAD, ByID, Kind, Records
 from sssnbus.stores.memory import MemoryStore
 from sssnbus.topics import Syntax
+
+if TYPE_CHECKING:
+    from sssnbus.message import ChannelMessage
 
 log = logging.getLogger("sssnbus")
 

@@ -1,14 +1,18 @@
 """The messages of a channel that could not be handled."""
 
+from __future__ import annotations
+
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from sssnbus.channels.options import check_ids
 from sssnbus.delivery.shield import complete
 from sssnbus.errors import MissingAbility
-from sssnbus.message import ChannelMessage
 from sssnbus.stored import Stored
 from sssnbus.stores.base import DEAD, ByID, LogStore, QueueStore, Selection
+
+if TYPE_CHECKING:
+    from sssnbus.message import ChannelMessage
 
 _BATCH: Final = 1000
 
@@ -29,7 +33,7 @@ class DeadLetters:
         self._channel, self._log = channel, channel + DEAD
         self._store, self._decode, self._returned = store, decode, returned
 
-    async def list(self, *, limit: int = 100, after: int = 0) -> "list[ChannelMessage]":
+    async def list(self, *, limit: int = 100, after: int = 0) -> list[ChannelMessage]:
         """Return up to ``limit`` dead letters, oldest first.
 
         Args:

@@ -1,14 +1,19 @@
 """From what a writer hands in to what a store takes: checked and encoded before anything happens."""
 
-from collections.abc import Mapping
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import cached_property
 from hashlib import blake2b
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from sssnbus.clock import Clock
 from sssnbus.errors import InvalidName, PayloadError
-from sssnbus.message import ChannelMessage, MessageContent, encode_content, encode_headers
-from sssnbus.stored import Dedupe, Draft, Envelope, Receipt, Stored, check_id, checksum
+from sssnbus.stored import Dedupe, Draft, Envelope, Receipt, Stored, check_id, checksum, encode_text
 from sssnbus.topics import check_topic
+
+if TYPE_CHECKING:
+    from sssnbus.message import ChannelMessage, MessageContent
 
 _MAX_TEXT: Final = 512
 
@@ -47,7 +52,7 @@ class Drafter:
         if envelope and not envelope.keys() <= _PARTS:
             unknown = ", ".join(sorted(envelope.keys() - _PARTS))
             raise TypeError(f"a message has no part {unknown}; there are {', '.join(sorted(_PARTS))}")
-        if isinstance(data, ChannelMessage):
+        if type(data) is not str and isinstance(data, self._ready_made):
             envelope = _merged(data, envelope)
             data = data.content
         check_text("sender_id", sender_id)
@@ -57,13 +62,16 @@ class Drafter:
         id = envelope.get("id")
         if id is not None:
             check_id(id)
-        kind, body = encode_content(data, self._max_payload)
+        if type(data) is str:
+            kind, body = "json", encode_text(data, self._max_payload)
+        else:
+            kind, body = self._encode(data, self._max_payload)
         if self._types and kind not in self._types:
             given = "plain data" if kind == "json" else repr(kind)
             raise PayloadError("content", f"is {given}, but the channel takes only {', '.join(self._types)}")
         headers = b""
         if len(envelope) > (topic is not None) + (id is not None):
-            headers = encode_headers(
+            headers = self._encode_headers(
                 envelope.get("metadata"),
                 envelope.get("correlation_id"),
                 envelope.get("reply_to"),
@@ -84,6 +92,29 @@ class Drafter:
             due,
             None if dedupe is None else self._dedupe(dedupe, kind, body),
         )
+
+    # The models are loaded with the first message that is more than text: pydantic takes longer to import
+    # than a whole command that writes one line.
+
+    @cached_property
+    def _ready_made(self) -> type[ChannelMessage]:
+        from sssnbus.message import ChannelMessage
+
+        return ChannelMessage
+
+    @cached_property
+    def _encode(self) -> Callable[[object, int], tuple[str, bytes]]:
+        from sssnbus.message import encode_content
+
+        return encode_content
+
+    @cached_property
+    def _encode_headers(
+        self,
+    ) -> Callable[[Mapping[str, Any] | None, str | None, str | None, str | None], bytes]:
+        from sssnbus.message import encode_headers
+
+        return encode_headers
 
     def _dedupe(self, key: str, kind: str, body: bytes) -> Dedupe:
         check_text("dedupe key", key)
@@ -111,6 +142,8 @@ def placed(draft: Draft, receipt: Receipt) -> Stored:
 
 def dead_draft(channel: str, message: ChannelMessage, note: dict[str, Any]) -> Draft:
     """Return a message rewritten as a dead letter: ``note`` goes into its metadata under ``dead``."""
+    from sssnbus.message import encode_content, encode_headers
+
     kind, body = encode_content(message.content)
     headers = encode_headers(
         {**message.metadata, "dead": note}, message.correlation_id, message.reply_to, message.recipient_id
@@ -131,6 +164,8 @@ def dead_draft(channel: str, message: ChannelMessage, note: dict[str, Any]) -> D
 
 def damaged_draft(channel: str, stored: Stored, reason: str, time: float) -> Draft:
     """Return what is left of a message that cannot be decoded, as a dead letter of raw bytes."""
+    from sssnbus.message import encode_headers
+
     headers = encode_headers({"dead": {"reason": reason, "sequence": stored.sequence, "time": time}})
     # A sender or topic that is damaged too could not be written again; the body is what may be of use.
     crc = checksum("sssnbus", None, "bytes", headers, stored.body)

@@ -1,17 +1,21 @@
 """What channels can be given when they are made, and the checks that several verbs share."""
 
+from __future__ import annotations
+
 from collections.abc import Iterable, Mapping
 from os import PathLike
-from typing import TypedDict
+from typing import TYPE_CHECKING, TypedDict, cast
 
 from sssnbus.channels.place import Host
 from sssnbus.clock import Clock
 from sssnbus.errors import InvalidOption
-from sssnbus.message import ChannelMessage, MessageContent
 from sssnbus.settings import Retention, Retry
 from sssnbus.stores.base import Store
 
-Content = type[MessageContent] | Iterable[type[MessageContent]]
+if TYPE_CHECKING:
+    from sssnbus.message import MessageContent
+
+Content = type["MessageContent"] | Iterable[type["MessageContent"]]
 
 
 class ContentOptions(TypedDict, total=False):
@@ -48,19 +52,25 @@ class QueueOptions(ContentOptions, total=False):
     priorities: bool
 
 
-def content_classes(content: object) -> list[type[MessageContent]]:
-    """Return the content classes that a caller means; refuse what is none."""
+def content_classes(content: object) -> dict[str, type[MessageContent]]:
+    """Return the content classes that a caller means, by the name that travels; refuse what is none."""
+    if content == ():
+        return {}
+    from sssnbus.message import MessageContent
+
     given = content if isinstance(content, Iterable) and not isinstance(content, type | str) else [content]
     classes = [kind for kind in given if isinstance(kind, type) and issubclass(kind, MessageContent)]
     for kind in given:
         if kind not in classes:
             raise InvalidOption("content", kind, "it must be a subclass of MessageContent, or several")
-    return classes
+    return {kind.type_name: kind for kind in classes}
 
 
 def check_items(items: object) -> Iterable[object]:
     """Return the items that a caller wants written; refuse a lone one that happens to be iterable."""
-    if isinstance(items, str | bytes | Mapping | MessageContent | ChannelMessage):
+    if type(items) in (tuple, list):
+        return cast(Iterable[object], items)
+    if isinstance(items, str | bytes | Mapping) or _is_message(items):
         raise InvalidOption("items", items, "give a list of what to write, or use write() for one")
     if not isinstance(items, Iterable):
         raise InvalidOption("items", items, "give a list of what to write")
@@ -69,7 +79,7 @@ def check_items(items: object) -> Iterable[object]:
 
 def check_ids(ids: object) -> list[str]:
     """Return the ids that a caller means; refuse a lone one, whose letters would be taken for ids."""
-    if isinstance(ids, str | ChannelMessage) or not isinstance(ids, Iterable):
+    if isinstance(ids, str) or not isinstance(ids, Iterable) or _is_message(ids):
         raise InvalidOption("ids", ids, "give a list of message ids")
     found = list(ids)
     for id in found:
@@ -82,3 +92,10 @@ def check_confirm(confirm: object) -> None:
     """Refuse a word that is no way to confirm."""
     if confirm not in (None, "delivered", "stored"):
         raise InvalidOption("confirm", confirm, 'it must be "delivered" or "stored"')
+
+
+def _is_message(value: object) -> bool:
+    """Return whether it is one message or content, which pydantic lets callers iterate over."""
+    from sssnbus.message import ChannelMessage, MessageContent
+
+    return isinstance(value, MessageContent | ChannelMessage)

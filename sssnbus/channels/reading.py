@@ -1,16 +1,21 @@
 """Reading a broadcast channel at one's own pace: each reader has a place of its own."""
 
+from __future__ import annotations
+
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from sssnbus.delivery.feed import Feed, Gap
 from sssnbus.delivery.shield import Turns
 from sssnbus.errors import InvalidOption, MissingAbility, StoreReset
-from sssnbus.message import ChannelMessage
 from sssnbus.stores.base import Record, Records
 
+if TYPE_CHECKING:
+    from sssnbus.message import ChannelMessage
 
-class History(list[ChannelMessage]):
+
+class History(list["ChannelMessage"]):
     """What ``read`` returns: the messages, oldest first, and whether some were gone already."""
 
     gap: Gap | None

@@ -1,12 +1,17 @@
 """Asking over a broadcast channel: a message that wants an answer, and the answer."""
 
+from __future__ import annotations
+
 from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING
 from uuid import uuid4
 
 from sssnbus.delivery.subscription import Subscription
 from sssnbus.errors import BusTimeout, InvalidOption
-from sssnbus.message import ChannelMessage
 from sssnbus.stored import Envelope, Receipt
+
+if TYPE_CHECKING:
+    from sssnbus.message import ChannelMessage
 
 
 async def request(

@@ -1,11 +1,13 @@
 """The channel where each message is one worker's."""
 
+from __future__ import annotations
+
 import asyncio
 import logging
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Unpack
+from typing import TYPE_CHECKING, Unpack
 
 from sssnbus.channels.base import Channel
 from sssnbus.channels.drafting import (
@@ -24,7 +26,6 @@ from sssnbus.delivery.feed import Handler
 from sssnbus.delivery.handling import check_handler, text_of
 from sssnbus.delivery.workers import Workers, WorkPlan
 from sssnbus.errors import ClaimLost, ExclusiveReadError, InvalidOption
-from sssnbus.message import ChannelMessage
 from sssnbus.settings import Retry, check_count, check_seconds
 from sssnbus.stored import Draft, Envelope, Receipt, Stored, check_name
 from sssnbus.stores.base import (
@@ -37,6 +38,9 @@ from sssnbus.stores.base import (
     Release,
     Settlement,
 )
+
+if TYPE_CHECKING:
+    from sssnbus.message import ChannelMessage
 
 log = logging.getLogger("sssnbus")
 

@@ -1,11 +1,14 @@
 """Claims: how messages of a work queue are held, settled, retried and given up."""
 
+from __future__ import annotations
+
 import asyncio
 import logging
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from types import TracebackType
+from typing import TYPE_CHECKING
 
 from sssnbus.clock import Clock, Timer
 from sssnbus.delivery.fanout import FanOut, Tail
@@ -14,10 +17,12 @@ from sssnbus.delivery.inbox import fail
 from sssnbus.delivery.policy import exhausted, retry_delay
 from sssnbus.delivery.shield import complete
 from sssnbus.errors import BusError, BusTimeout, ClaimLost, ClosedError, MessageCorrupt, StateError
-from sssnbus.message import ChannelMessage
 from sssnbus.settings import Retry
 from sssnbus.stored import Draft, Stored
 from sssnbus.stores.base import Ack, Bury, Lease, Leases, QueueStore, Release, Selection, Settlement
+
+if TYPE_CHECKING:
+    from sssnbus.message import ChannelMessage
 
 log = logging.getLogger("sssnbus")
 
@@ -81,7 +86,7 @@ class Desk:
         select: Selection | None = None,
         lease: float | None = None,
         renew: bool = True,
-    ) -> "list[Claim]":
+    ) -> list[Claim]:
         """Return up to ``limit`` claims on messages that are ready now; without waiting for any."""
         self._check()
         while True:
@@ -92,7 +97,7 @@ class Desk:
 
     async def _claim(
         self, worker: str, limit: int, select: Selection | None, lease: float | None, renew: bool
-    ) -> "tuple[list[Claim], bool]":
+    ) -> tuple[list[Claim], bool]:
         span = self.rules.claim_timeout if lease is None else lease
         work = asyncio.ensure_future(
             self._store.claim(
@@ -123,7 +128,7 @@ class Desk:
             raise
         return claims, bool(leases)
 
-    async def _return(self, work: "asyncio.Future[Leases]") -> None:
+    async def _return(self, work: asyncio.Future[Leases]) -> None:
         """Give back, as if never taken, what a cancelled claim has got."""
         try:
             leases = (await work).leases
@@ -131,7 +136,7 @@ class Desk:
         except BusError as error:
             log.debug("A cancelled claim failed: %s", error)
 
-    async def _admit(self, held: Lease, worker: str) -> "Claim | None":
+    async def _admit(self, held: Lease, worker: str) -> Claim | None:
         """Return the claim, or None if its message must go to the dead letters instead."""
         stored, token = held.stored, held.token
         try:
@@ -159,7 +164,7 @@ class Desk:
         timeout: float | None = None,
         limit: int = 1,
         ended: Callable[[], bool] = lambda: False,
-    ) -> "list[Claim]":
+    ) -> list[Claim]:
         """Return at least one claim, waiting for a message to become ready.
 
         Args:
@@ -228,7 +233,7 @@ class Desk:
         self._timer = None
         self.news()
 
-    async def settle(self, claims: "Sequence[Claim]", settlements: Sequence[Settlement]) -> None:
+    async def settle(self, claims: Sequence[Claim], settlements: Sequence[Settlement]) -> None:
         """Settle claims, all in one step; raise ``ClaimLost`` for those that were lost.
 
         If cancelled, it is finished all the same before the cancellation is raised.
@@ -256,7 +261,7 @@ class Desk:
         self._tail.notify(self.channel)
         return good
 
-    async def extend(self, claim: "Claim", seconds: float) -> float:
+    async def extend(self, claim: Claim, seconds: float) -> float:
         """Let a claim end ``seconds`` from now; return its new deadline."""
         (good,) = await complete(self._store.extend(self.channel, [(claim.sequence, claim.token)], seconds))
         if not good:
@@ -265,7 +270,7 @@ class Desk:
         self._schedule(seconds)
         return self.clock.elapsed() + seconds
 
-    def failed(self, claim: "Claim", error: str | None, delay: float | None) -> Settlement:
+    def failed(self, claim: Claim, error: str | None, delay: float | None) -> Settlement:
         """Return what becomes of a message whose attempt failed: another attempt, or the dead letters."""
         if exhausted(claim.attempt, self.rules.max_deliveries):
             draft = self._dead(claim.message, "failed", claim.attempt, error)

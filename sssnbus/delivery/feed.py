@@ -1,19 +1,24 @@
 """What a subscription is made of: where it reads from, how it wants its messages, what it is told."""
 
+from __future__ import annotations
+
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import datetime
+from typing import TYPE_CHECKING
 
 from sssnbus.clock import Clock
 from sssnbus.delivery.fanout import FanOut
 from sssnbus.delivery.head import Decode, Head
 from sssnbus.errors import InvalidOption, MissingAbility, UnknownMessage
-from sssnbus.message import ChannelMessage
 from sssnbus.settings import OnFull, Retry
 from sssnbus.stores.base import ByID, LogStore
 from sssnbus.topics import Pattern
 
-Handler = Callable[[ChannelMessage], Awaitable[object]]
+if TYPE_CHECKING:
+    from sssnbus.message import ChannelMessage
+
+Handler = Callable[["ChannelMessage"], Awaitable[object]]
 """What a subscriber hands in: an ``async def`` function of one message."""
 
 Start = str | int | datetime

@@ -1,20 +1,24 @@
 """The newest point of one channel that this process has handed out, and the messages there."""
 
+from __future__ import annotations
+
 import asyncio
 import logging
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from sssnbus.delivery.policy import PAGE
 from sssnbus.errors import BusError, MessageCorrupt, StoreReset
-from sssnbus.message import ChannelMessage
 from sssnbus.stored import Stored
 from sssnbus.stores.base import LogStore
 from sssnbus.topics import Pattern, TopicIndex
 
+if TYPE_CHECKING:
+    from sssnbus.message import ChannelMessage
+
 log = logging.getLogger("sssnbus")
 
-Decode = Callable[[Stored], ChannelMessage | None]
+Decode = Callable[[Stored], "ChannelMessage | None"]
 """Turns what a store kept into a message; None if it is damaged, which has then been reported."""
 
 

@@ -1,9 +1,11 @@
 """Running a callback on what an inbox holds: once for a live subscription, until done for a durable one."""
 
+from __future__ import annotations
+
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Coroutine
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sssnbus.delivery.cursor import Cursor
 from sssnbus.delivery.feed import Feed, Handler, Notice, Terms
@@ -13,11 +15,13 @@ from sssnbus.delivery.inbox import Inbox, Item
 from sssnbus.delivery.policy import STRIDE, exhausted, retry_delay
 from sssnbus.delivery.shield import complete, insist
 from sssnbus.errors import BusError, SubscriptionDied
-from sssnbus.message import ChannelMessage
+
+if TYPE_CHECKING:
+    from sssnbus.message import ChannelMessage
 
 log = logging.getLogger("sssnbus")
 
-Bury = Callable[[ChannelMessage, str, int, BaseException | None], Coroutine[Any, Any, None]]
+Bury = Callable[["ChannelMessage", str, int, BaseException | None], Coroutine[Any, Any, None]]
 """Puts a copy of a message among the dead letters: message, subscription, attempts, last error."""
 
 

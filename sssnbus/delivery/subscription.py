@@ -1,11 +1,13 @@
 """A consumer's live place in a broadcast channel."""
 
+from __future__ import annotations
+
 import asyncio
 import warnings
 from collections.abc import AsyncIterator, Awaitable, Callable, Generator
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import TYPE_CHECKING, Any, Final, Self
 
 from sssnbus.delivery.cursor import Cursor
 from sssnbus.delivery.feed import Feed, Gap, Handler, Lagged, Notice, Start, Terms
@@ -15,9 +17,11 @@ from sssnbus.delivery.inbox import Inbox
 from sssnbus.delivery.runner import Attempts, Bury, Runner, notify
 from sssnbus.delivery.shield import complete
 from sssnbus.errors import BusError, ClosedError, MissingAbility, NotBegun, StateError
-from sssnbus.message import ChannelMessage
 from sssnbus.settings import check_seconds
 from sssnbus.stores.base import Records
+
+if TYPE_CHECKING:
+    from sssnbus.message import ChannelMessage
 
 _LOOK: Final = 0.005
 """How often ``caught_up`` looks, in seconds."""
@@ -48,8 +52,8 @@ class Plan:
     feed: Callable[[], Awaitable[Feed]]
     start: Callable[[Feed], Awaitable[int]]
     bury: Bury
-    opened: Callable[["Subscription"], None]
-    closed: Callable[["Subscription"], None]
+    opened: Callable[[Subscription], None]
+    closed: Callable[[Subscription], None]
     durable: bool = False
     standby: bool = False
 

@@ -1,12 +1,14 @@
 """Workers: tasks that claim messages of a queue, run a handler on each, and settle it."""
 
+from __future__ import annotations
+
 import asyncio
 import logging
 import warnings
 from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Sequence
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from sssnbus.delivery.claims import Claim, Desk, quietly
 from sssnbus.delivery.fanout import FanOut
@@ -15,9 +17,11 @@ from sssnbus.delivery.handling import call, text_of, within
 from sssnbus.delivery.policy import retry_delay
 from sssnbus.delivery.shield import complete
 from sssnbus.errors import BusError, ClaimLost, ClosedError, NotBegun, StateError, SubscriptionDied
-from sssnbus.message import ChannelMessage
 from sssnbus.settings import Retry, check_seconds
 from sssnbus.stores.base import Ack, Bury, Release, Settlement
+
+if TYPE_CHECKING:
+    from sssnbus.message import ChannelMessage
 
 log = logging.getLogger("sssnbus")
 
@@ -43,8 +47,8 @@ class WorkPlan:
     """What workers need from their channel."""
 
     desk: Callable[[], Awaitable[tuple[Desk, FanOut]]]
-    opened: Callable[["Workers"], None]
-    closed: Callable[["Workers"], None]
+    opened: Callable[[Workers], None]
+    closed: Callable[[Workers], None]
     concurrency: int = 1
     batch: int = 1
     timeout: float | None = None

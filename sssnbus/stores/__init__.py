@@ -80,9 +80,11 @@ __all__ = [  # noqa: RUF022  # sorted as sorted() does, constants too
 ]
 
 
-def __getattr__(name: str) -> object:
-    if name == "SQLiteStore":
-        from sssnbus.stores.sqlite import SQLiteStore
+if not typing.TYPE_CHECKING:  # or else type checkers would believe in any name
 
-        return SQLiteStore
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    def __getattr__(name):
+        if name == "SQLiteStore":
+            from sssnbus.stores.sqlite import SQLiteStore
+
+            return SQLiteStore
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
