@@ -2,9 +2,11 @@
 
 # How the rooms lie on top of each other; each knows only what is below it:
 #
-#     cli · service
+#     cli              comes in by this door, as any other program does
 #     testing
 #     bus              opens the store, owns the channels
+#     archive          dump and load
+#     archive          a store as a stream of records: dump and load
 #     channels         the rules of each kind: broadcast, work queue
 #     delivery         the fan-out, subscriptions, claims
 #     stores           where messages are kept: memory, SQLite
@@ -19,14 +21,17 @@ import typing
 from importlib import import_module as _import_module
 
 if typing.TYPE_CHECKING:
+    from sssnbus.archive.load import Loaded as Loaded
     from sssnbus.bus import Bus as Bus
     from sssnbus.channels.base import Channel as Channel
     from sssnbus.channels.broadcast import BroadcastChannel as BroadcastChannel
     from sssnbus.channels.dead_letters import DeadLetters as DeadLetters
     from sssnbus.channels.reading import History as History
     from sssnbus.channels.statistics import BroadcastStatistics as BroadcastStatistics
-    from sssnbus.channels.statistics import DurableStatistics as DurableStatistics
+    from sssnbus.channels.statistics import ChannelInfo as ChannelInfo
     from sssnbus.channels.statistics import QueueStatistics as QueueStatistics
+    from sssnbus.channels.statistics import StoreUsage as StoreUsage
+    from sssnbus.channels.statistics import SubscriptionInfo as SubscriptionInfo
     from sssnbus.channels.work_queue import WorkQueueChannel as WorkQueueChannel
     from sssnbus.clock import Clock as Clock
     from sssnbus.clock import SystemClock as SystemClock
@@ -52,6 +57,7 @@ if typing.TYPE_CHECKING:
     from sssnbus.errors import ForkedProcess as ForkedProcess
     from sssnbus.errors import HandlerError as HandlerError
     from sssnbus.errors import IncompatibleStore as IncompatibleStore
+    from sssnbus.errors import InvalidDump as InvalidDump
     from sssnbus.errors import InvalidName as InvalidName
     from sssnbus.errors import InvalidOption as InvalidOption
     from sssnbus.errors import InvalidTopic as InvalidTopic
@@ -80,6 +86,7 @@ if typing.TYPE_CHECKING:
     from sssnbus.errors import SubscriptionOverflow as SubscriptionOverflow
     from sssnbus.errors import UnknownMessage as UnknownMessage
     from sssnbus.errors import UsageError as UsageError
+    from sssnbus.errors import WeakDurability as WeakDurability
     from sssnbus.errors import WrongLoop as WrongLoop
     from sssnbus.message import BytesContent as BytesContent
     from sssnbus.message import ChannelMessage as ChannelMessage
@@ -103,6 +110,7 @@ __all__ = [
     "BusTimeout",
     "BytesContent",
     "Channel",
+    "ChannelInfo",
     "ChannelKindMismatch",
     "ChannelMessage",
     "Claim",
@@ -113,7 +121,6 @@ __all__ = [
     "ContentionError",
     "DeadLetters",
     "DeliveryTimeout",
-    "DurableStatistics",
     "ExclusiveReadError",
     "FanOutDied",
     "ForkedProcess",
@@ -123,11 +130,13 @@ __all__ = [
     "HandlerError",
     "History",
     "IncompatibleStore",
+    "InvalidDump",
     "InvalidName",
     "InvalidOption",
     "InvalidTopic",
     "InvalidURL",
     "Lagged",
+    "Loaded",
     "MessageConflict",
     "MessageContent",
     "MessageCorrupt",
@@ -155,9 +164,11 @@ __all__ = [
     "StoreReset",
     "StoreTimeout",
     "StoreUnavailable",
+    "StoreUsage",
     "Subscription",
     "SubscriptionDied",
     "SubscriptionInUse",
+    "SubscriptionInfo",
     "SubscriptionLost",
     "SubscriptionOverflow",
     "SubscriptionStatistics",
@@ -165,6 +176,7 @@ __all__ = [
     "UnknownContent",
     "UnknownMessage",
     "UsageError",
+    "WeakDurability",
     "WorkQueueChannel",
     "WorkerStatistics",
     "Workers",
@@ -180,6 +192,7 @@ _HOMES = {
     "BusTimeout": "sssnbus.errors",
     "BytesContent": "sssnbus.message",
     "Channel": "sssnbus.channels.base",
+    "ChannelInfo": "sssnbus.channels.statistics",
     "ChannelKindMismatch": "sssnbus.errors",
     "ChannelMessage": "sssnbus.message",
     "Claim": "sssnbus.delivery.claims",
@@ -190,7 +203,6 @@ _HOMES = {
     "ContentionError": "sssnbus.errors",
     "DeadLetters": "sssnbus.channels.dead_letters",
     "DeliveryTimeout": "sssnbus.errors",
-    "DurableStatistics": "sssnbus.channels.statistics",
     "ExclusiveReadError": "sssnbus.errors",
     "FanOutDied": "sssnbus.errors",
     "ForkedProcess": "sssnbus.errors",
@@ -200,11 +212,13 @@ _HOMES = {
     "HandlerError": "sssnbus.errors",
     "History": "sssnbus.channels.reading",
     "IncompatibleStore": "sssnbus.errors",
+    "InvalidDump": "sssnbus.errors",
     "InvalidName": "sssnbus.errors",
     "InvalidOption": "sssnbus.errors",
     "InvalidTopic": "sssnbus.errors",
     "InvalidURL": "sssnbus.errors",
     "Lagged": "sssnbus.delivery.feed",
+    "Loaded": "sssnbus.archive.load",
     "MessageConflict": "sssnbus.errors",
     "MessageContent": "sssnbus.message",
     "MessageCorrupt": "sssnbus.errors",
@@ -232,9 +246,11 @@ _HOMES = {
     "StoreReset": "sssnbus.errors",
     "StoreTimeout": "sssnbus.errors",
     "StoreUnavailable": "sssnbus.errors",
+    "StoreUsage": "sssnbus.channels.statistics",
     "Subscription": "sssnbus.delivery.subscription",
     "SubscriptionDied": "sssnbus.errors",
     "SubscriptionInUse": "sssnbus.errors",
+    "SubscriptionInfo": "sssnbus.channels.statistics",
     "SubscriptionLost": "sssnbus.errors",
     "SubscriptionOverflow": "sssnbus.errors",
     "SubscriptionStatistics": "sssnbus.delivery.subscription",
@@ -242,6 +258,7 @@ _HOMES = {
     "UnknownContent": "sssnbus.message",
     "UnknownMessage": "sssnbus.errors",
     "UsageError": "sssnbus.errors",
+    "WeakDurability": "sssnbus.errors",
     "WorkQueueChannel": "sssnbus.channels.work_queue",
     "WorkerStatistics": "sssnbus.delivery.workers",
     "Workers": "sssnbus.delivery.workers",

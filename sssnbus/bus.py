@@ -1,18 +1,19 @@
 """The bus: one store, and the channels in it."""
 
+from __future__ import annotations
+
 import asyncio
 import os
 import signal
 import warnings
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable
 from enum import Enum
 from os import PathLike
 from types import TracebackType
-from typing import Any, Final, Self, TypeVar, Unpack
+from typing import TYPE_CHECKING, Any, Final, Self, TypeVar, Unpack
 
 from sssnbus.channels.base import Channel
-from sssnbus.channels.broadcast import BroadcastChannel
 from sssnbus.channels.options import BroadcastOptions, QueueOptions
-from sssnbus.channels.work_queue import WorkQueueChannel
 from sssnbus.clock import Clock, SystemClock
 from sssnbus.delivery.fanout import FanOut
 from sssnbus.delivery.shield import Turns, complete
@@ -26,8 +27,17 @@ from sssnbus.errors import (
     WrongLoop,
 )
 from sssnbus.settings import check_seconds
+from sssnbus.stored import Envelope, Receipt, check_name
 from sssnbus.stores.base import LogStore, Store
 from sssnbus.stores.registry import make_store
+
+# What a program may do without is imported by the methods that need it: a command that writes one message
+# should not pay for subscriptions.
+if TYPE_CHECKING:
+    from sssnbus.archive.load import Loaded
+    from sssnbus.channels.broadcast import BroadcastChannel
+    from sssnbus.channels.statistics import ChannelInfo, StoreUsage, SubscriptionInfo
+    from sssnbus.channels.work_queue import WorkQueueChannel
 
 C = TypeVar("C", bound=Channel)
 
@@ -99,6 +109,8 @@ class Bus:
             ChannelKindMismatch: this bus has a work queue of that name.
             InvalidOption: the channel was made before with other options.
         """
+        from sssnbus.channels.broadcast import BroadcastChannel
+
         return self._channel(BroadcastChannel, id, {**options})
 
     def work_queue(self, id: str, **options: Unpack[QueueOptions]) -> WorkQueueChannel:
@@ -112,6 +124,8 @@ class Bus:
             ChannelKindMismatch: this bus has a broadcast channel of that name.
             InvalidOption: the channel was made before with other options.
         """
+        from sssnbus.channels.work_queue import WorkQueueChannel
+
         return self._channel(WorkQueueChannel, id, {**options})
 
     async def start(self) -> None:
@@ -182,6 +196,101 @@ class Bus:
             if isinstance(result, BaseException):
                 raise result
 
+    async def write_to(
+        self,
+        queues: Iterable[str],
+        sender_id: str,
+        data: object,
+        *,
+        timeout: float | None = None,
+        **envelope: Unpack[Envelope],
+    ) -> list[Receipt]:
+        """Store one copy of a message in each of several work queues, all or none; return their receipts.
+
+        Queues that are not there are made. Each copy has an id of its own, unless ``id`` is given. Durable
+        on return as the receipts say. If cancelled, all may have been written, or none.
+
+        Args:
+            queues: Their names.
+            sender_id: Who writes.
+            data: As for ``WorkQueueChannel.write``.
+            timeout: Seconds within which it must be stored.
+            envelope: As for ``WorkQueueChannel.write``.
+
+        Raises:
+            UsageError: a name or a part of the message breaks a rule; nothing was stored.
+            ChannelKindMismatch: one of the names belongs to a broadcast channel; nothing was stored.
+            MissingAbility: the store cannot write to several queues in one step.
+            QueueFull: a queue made here is at its ``max_depth``; nothing was stored.
+        """
+        from sssnbus.channels.spreading import spread
+
+        store, fanout = await self.store(), self._fanout
+        assert fanout is not None, "a started bus has one"
+        if isinstance(queues, str) or not isinstance(queues, Iterable):
+            raise InvalidOption("queues", queues, "give a list of queue names")
+        if timeout is not None:
+            check_seconds("timeout", timeout)
+        channels = [self.work_queue(name) for name in dict.fromkeys(queues)]
+        return await spread(store, fanout, channels, sender_id, data, envelope, timeout)
+
+    async def channels(self, prefix: str = "") -> list[ChannelInfo]:
+        """Return every channel of the store whose name starts with ``prefix``, sorted by name.
+
+        Each is looked at by itself: their numbers are not of one moment.
+        """
+        from sssnbus.channels.overview import list_channels
+
+        return await list_channels(await self.store(), prefix)
+
+    async def channel(self, name: str) -> ChannelInfo | None:
+        """Return what the store keeps of one channel, None if it knows none of that name."""
+        from sssnbus.channels.overview import catalogue_of, find_channel
+
+        return await find_channel(catalogue_of(await self.store()), check_name("channel name", name))
+
+    async def subscriptions(self, channel: str | None = None) -> list[SubscriptionInfo]:
+        """Return the durable subscriptions of one channel, or of all, sorted by channel and name."""
+        from sssnbus.channels.overview import list_subscriptions
+
+        return await list_subscriptions(await self.store(), channel)
+
+    async def usage(self) -> StoreUsage:
+        """Return how much the store holds, and how far its ids have come."""
+        from sssnbus.channels.overview import measure
+
+        return await measure(await self.store())
+
+    async def delete(self, name: str) -> bool:
+        """Remove a channel: its messages in any state, dead letters, cursors and recorded settings.
+
+        A channel object of that name in this bus is stopped first. Elsewhere whoever writes makes the
+        channel anew, and whoever followed it gets ``StoreReset``: its sequences begin at 1 again. If
+        cancelled, delete it again. Durable on return.
+
+        Returns:
+            Whether the store knew the channel.
+        """
+        from sssnbus.channels.overview import delete_channel
+
+        check_name("channel name", name)
+        store = await self.store()
+        known = self._channels.pop(name, None)
+        if known is not None:
+            await known[0].stop()
+        return await delete_channel(store, name)
+
+    async def vacuum(self, *, compact: bool = False) -> int:
+        """Remove all messages that are done; return how many. Durable on return.
+
+        Args:
+            compact: Also give back the room that removed messages took up, if the store can. It may take
+                long and as much room again, and other writers may have to wait meanwhile.
+        """
+        from sssnbus.channels.overview import catalogue_of
+
+        return await catalogue_of(await self.store()).vacuum(compact=compact)
+
     async def serve(self) -> signal.Signals | None:
         """Wait until the bus is stopped or the process gets SIGINT or SIGTERM; return the signal.
 
@@ -190,7 +299,7 @@ class Bus:
         """
         if self._life is not _Life.STARTED:
             raise NotStarted("Bus")
-        import anyio  # here, since many programs end by themselves and need none of it
+        import anyio
 
         received: list[signal.Signals] = []
 
@@ -215,6 +324,61 @@ class Bus:
         if self._store is None:
             raise ClosedError("Bus") if self._life is _Life.STOPPED else NotStarted("Bus")
         return self._store
+
+    async def dump(self, channels: Iterable[str] = ()) -> AsyncIterator[dict[str, Any]]:
+        """Iterate over the store, or some of its channels, as records that hold nothing but JSON values.
+
+        The messages come as they were when it began, with their ids and how they stand in their queues; what
+        is leased counts as given back. Then follow the places of durable subscriptions and readers, and
+        everything else that is kept by name. Nothing is changed, and others may write meanwhile.
+
+        A message that is moved meanwhile may come twice, with one id. One that is damaged comes as a record
+        that says so. Dedupe keys are left out.
+
+        Args:
+            channels: Names of channels; all of them, and what belongs to none, when left out.
+
+        Raises:
+            InvalidOption: the store has no channel of that name.
+            MissingAbility: the store cannot list its channels.
+        """
+        from sssnbus.archive.dump import dump
+
+        async for record in dump(await self.store(), self.clock, channels):
+            yield record
+
+    async def load(
+        self,
+        records: AsyncIterable[object] | Iterable[object],
+        *,
+        refuse: Callable[[int, str], object] | None = None,
+    ) -> Loaded:
+        """Take in what ``dump`` has given, from this store or any other; return what came of it.
+
+        Messages keep their ids and go to the ends of their channels, in steps that are durable one after the
+        other. What is there already stays as it is: loading twice changes nothing, and a load that was
+        interrupted, or cancelled, is completed by another one. What was consumed since comes back.
+
+        Args:
+            records: Mappings, or lines of JSON as text or bytes.
+            refuse: Called with the number of a line, from 1, and the reason why it is not taken in; the
+                others are. Without it the first such line raises.
+
+        Raises:
+            InvalidDump: the records do not begin as a dump does; or, without ``refuse``, a line cannot be
+                taken in, or the end is missing. What came before it may have been loaded.
+            MissingAbility: the store cannot hold a dump.
+        """
+        from sssnbus.archive.load import load
+
+        store, fanout = await self.store(), self._fanout
+        assert fanout is not None, "a bus with a store has it"
+        # News of our own making: the store tells other processes only.
+        tail = fanout.tail(store)
+        try:
+            return await load(store, records, refuse=refuse, added=tail.check)
+        finally:
+            fanout.forget(tail)
 
     def _channel(self, kind: type[C], id: str, options: dict[str, Any]) -> C:
         known = self._channels.get(id)

@@ -10,10 +10,12 @@ BusError
 │   │   └── PayloadTooLarge
 │   ├── ExclusiveReadError (TypeError)      the wrong kind of read for this kind of channel
 │   ├── HandlerError (TypeError)            a callback that cannot be awaited
+│   ├── InvalidDump (ValueError)            a line that is no part of a dump, or not of this one
 │   ├── UnknownMessage (LookupError)        an id the channel does not hold
 │   ├── MessageConflict                     an id or dedupe key used before with another body
 │   ├── ChannelKindMismatch                 the name belongs to the other kind of channel
 │   ├── MissingAbility                      this store cannot do what the channel asks
+│   ├── WeakDurability                      this server does not promise what the URL demands
 │   └── MissingExtra (ImportError)          an optional dependency is not installed
 ├── StateError (RuntimeError)  the right call at the wrong moment or place; nothing happened
 │   ├── NotStarted (NotBegun) · ClosedError · WrongLoop · ForkedProcess
@@ -103,6 +105,14 @@ class PayloadTooLarge(PayloadError):
         super().__init__(path, f"has {size} bytes, which exceeds maximum size of {limit} bytes")
 
 
+class InvalidDump(UsageError, ValueError):
+    """A line of a dump cannot be taken in."""
+
+    def __init__(self, line: int, rule: str) -> None:
+        self.line, self.rule = line, rule
+        super().__init__(f"Line {line} of the dump cannot be loaded: {rule.rstrip('.')}.")
+
+
 class ExclusiveReadError(UsageError, TypeError):
     """The read asked for does not exist on this kind of channel."""
 
@@ -160,6 +170,17 @@ class MissingAbility(UsageError):
         super().__init__(
             f"Channel {channel!r} needs {', '.join(self.abilities)}, which the store {store} does not "
             "have. Leave the option out or use another store."
+        )
+
+
+class WeakDurability(UsageError):
+    """The URL demands more than the server behind it promises."""
+
+    def __init__(self, store: str, asked: str, given: str, why: str) -> None:
+        self.store, self.asked, self.given, self.why = store, asked, given, why
+        super().__init__(
+            f"Store {store} was asked for durability={asked}, but promises {given!r}: {why}. Change that "
+            "setting of the server, or ask for less."
         )
 
 
@@ -374,18 +395,19 @@ class StoreReadOnly(StoreError):
     def __init__(self, store: str) -> None:
         self.store = store
         super().__init__(
-            f"Store {store} is read-only. Check the permissions of the file and of its directory."
+            f"Store {store} is read-only. Check the permissions of the file and of its directory, or that "
+            "the server is no replica and lets this user write."
         )
 
 
 class StoreReplaced(StoreError):
-    """The file under an open store was deleted, replaced or linked elsewhere."""
+    """What an open store kept was deleted, replaced or set back."""
 
-    def __init__(self, store: str) -> None:
-        self.store = store
+    def __init__(self, store: str, how: str = "deleted, replaced or hard-linked") -> None:
+        self.store, self.how = store, how
         super().__init__(
-            f"Store {store} was deleted, replaced or hard-linked while it was open, so nothing more is "
-            "written to it. Restore the file and start the bus again."
+            f"Store {store} was {how} while it was open, so nothing more is written to it. Restore it and "
+            "start the bus again."
         )
 
 

@@ -18,6 +18,7 @@ cli
 service
 testing
 bus
+archive
 channels
 delivery
 stores

@@ -8,7 +8,7 @@ import os
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from os import PathLike
 from types import TracebackType
 from typing import TYPE_CHECKING, ClassVar, Self, Unpack
@@ -350,8 +350,14 @@ class Channel(ABC):
             if self._streak == STRIDE:
                 self._streak = 0
                 await asyncio.sleep(0)
+        append = partial(place.store.append, drafts, max_depth=max_depth, timeout=timeout)
         try:
-            places = await place.store.append(drafts, max_depth=max_depth, timeout=timeout)
+            try:
+                places = await append()
+            except NotStarted:
+                # Somebody has deleted the channel since it was started here. Writing makes it anew.
+                await self._declare(place.store)
+                places = await append()
         except asyncio.CancelledError:
             # It may have been stored all the same; then the fan-out has to find it.
             place.tail.check()

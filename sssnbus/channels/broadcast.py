@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING, Unpack
 from sssnbus.channels.base import Channel
 from sssnbus.channels.drafting import dead_draft, failure_note, placed
 from sssnbus.channels.options import ChannelOptions, check_confirm, check_items
+from sssnbus.channels.overview import list_subscriptions, look_up
 from sssnbus.channels.place import Place
 from sssnbus.channels.reading import History, Readers
 from sssnbus.channels.requests import answer, request
 from sssnbus.channels.retention import Keeper, recorded_retention
-from sssnbus.channels.statistics import BroadcastStatistics, DurableStatistics
+from sssnbus.channels.statistics import BroadcastStatistics, SubscriptionInfo
 from sssnbus.channels.terms import make_terms
-from sssnbus.delivery.cursor import position_of, space
+from sssnbus.delivery.cursor import space
 from sssnbus.delivery.feed import Feed, Handler, Notice, Start
 from sssnbus.delivery.handling import in_handler, text_of
 from sssnbus.delivery.head import Entry, Head, decoder
@@ -401,33 +402,21 @@ class BroadcastChannel(Channel):
             self.id, older_than=None if before is None else before.timestamp(), max_count=max_count
         )
 
-    async def subscriptions(self) -> list[DurableStatistics]:
+    async def subscriptions(self) -> list[SubscriptionInfo]:
         """Return the durable subscriptions of the channel, by name, whichever process owns them."""
-        place = await self._ready()
-        store = place.store
-        if not isinstance(store, Records):
-            return []
-        last = (await store.last([self.id]))[self.id]
-        found = []
-        for name, record in sorted((await store.names(space(self.id))).items()):
-            position, owner = position_of(record)
-            active = owner is not None and await store.alive(owner.partition("#")[0])
-            found.append(DurableStatistics(name, position, max(0, last - position), active))
-        return found
+        return await list_subscriptions(await self._ready_store(), self.id)
 
     async def statistics(self) -> BroadcastStatistics:
         """Return a snapshot of the channel and of this object's subscriptions."""
         place = await self._ready()
-        logs = await place.catalogue.logs(self.id) + await place.catalogue.logs(self.id + DEAD)
-        infos = {info.name: info for info in logs}
-        own, dead = infos[self.id], infos.get(self.id + DEAD)
+        info = await look_up(place.catalogue, self.id, self.kind)
         running = await self._run()
         return BroadcastStatistics(
             self.id,
-            own.last,
-            own.count,
-            own.size,
-            0 if dead is None else dead.count,
+            info.last,
+            info.messages,
+            info.size,
+            info.dead,
             place.store.durability,
             tuple(s.statistics() for s in sorted(running.subscriptions, key=lambda s: s.name)),
         )

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from datetime import datetime, timedelta
 from functools import cached_property
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Any, Final
 
 from sssnbus.clock import Clock
-from sssnbus.errors import InvalidName, PayloadError
+from sssnbus.errors import InvalidName, InvalidOption, PayloadError
+from sssnbus.settings import check_seconds
 from sssnbus.stored import Dedupe, Draft, Envelope, Receipt, Stored, check_id, checksum, encode_text
 from sssnbus.topics import check_topic
 
@@ -16,6 +18,8 @@ if TYPE_CHECKING:
     from sssnbus.message import ChannelMessage, MessageContent
 
 _MAX_TEXT: Final = 512
+
+_MAX_PRIORITY: Final = 2**31 - 1
 
 _PARTS: Final = Envelope.__optional_keys__
 
@@ -189,6 +193,32 @@ def _merged(message: ChannelMessage, envelope: Envelope) -> Envelope:
         "id": message.id or None,
     }
     return {**ready, **envelope}
+
+
+def check_priority(priority: object) -> None:
+    """Refuse a priority that not every store could keep."""
+    if type(priority) is not int or abs(priority) > _MAX_PRIORITY:
+        raise InvalidOption("priority", priority, "it must be a whole number of at most 31 bits")
+
+
+def due_time(
+    delay: float | timedelta | None, at: datetime | None, key: str | None, clock: Clock
+) -> float | None:
+    """Return when a message may be handed out, in seconds since the epoch; None for at once."""
+    if key is not None:
+        check_text("ordering key", key)
+    if delay is None and at is None:
+        return None
+    if key is not None:
+        raise InvalidOption("delay", delay or at, "a message with an ordering key cannot be delayed")
+    if at is not None:
+        if delay is not None:
+            raise InvalidOption("at", at, "give either at or delay")
+        if at.tzinfo is None:
+            raise InvalidOption("at", at, "a time needs a zone, as datetime.now(UTC) has")
+        return at.timestamp()
+    seconds = delay.total_seconds() if isinstance(delay, timedelta) else delay
+    return clock.time() + check_seconds("delay", seconds)
 
 
 def check_text(what: str, text: object) -> None:

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from os import PathLike
 from typing import TYPE_CHECKING, TypedDict, cast
 
 from sssnbus.channels.place import Host
 from sssnbus.clock import Clock
-from sssnbus.errors import InvalidOption
+from sssnbus.errors import InvalidOption, MissingAbility
 from sssnbus.settings import Retention, Retry
-from sssnbus.stores.base import Store
+from sssnbus.stores.base import Selection, SelectiveClaim, Store
 
 if TYPE_CHECKING:
     from sssnbus.message import MessageContent
+
+_MADE_ID = re.compile(r"[0-9]{19}\Z")
 
 Content = type["MessageContent"] | Iterable[type["MessageContent"]]
 
@@ -50,6 +53,7 @@ class QueueOptions(ContentOptions, total=False):
     max_depth: int | None
     retry: Retry | None
     priorities: bool
+    keep_done: bool
 
 
 def content_classes(content: object) -> dict[str, type[MessageContent]]:
@@ -86,6 +90,31 @@ def check_ids(ids: object) -> list[str]:
         if not isinstance(id, str):
             raise InvalidOption("ids", id, "give message ids, as message.id")
     return found
+
+
+def selection(
+    store: Store, channel: str, ids: Iterable[str] | None, after: str | None, before: str | None
+) -> Selection | None:
+    """Return which messages a caller means; None for all.
+
+    Raises:
+        InvalidOption: ``ids`` is no list of ids, or a bound is not one that a store has made.
+        MissingAbility: the store cannot choose.
+    """
+    if ids is None and after is None and before is None:
+        return None
+    chosen = Selection(
+        None if ids is None else tuple(check_ids(ids)), _bound("after", after), _bound("before", before)
+    )
+    if not isinstance(store, SelectiveClaim):
+        raise MissingAbility(channel, store.url, ["SelectiveClaim"])
+    return chosen
+
+
+def _bound(option: str, id: object) -> str | None:
+    if id is None or (isinstance(id, str) and _MADE_ID.match(id)):
+        return id
+    raise InvalidOption(option, id, "it must be an id as stores make them, 19 digits")
 
 
 def check_confirm(confirm: object) -> None:

@@ -26,6 +26,11 @@ class History(list["ChannelMessage"]):
         """The sequences between the reader's place and the first message that were removed unread."""
 
 
+def reader_space(channel: str) -> str:
+    """Return the name space that keeps the places of a channel's durable readers."""
+    return f"reader:{channel}"
+
+
 @dataclass
 class _Reader:
     position: int | None = None
@@ -65,7 +70,7 @@ class Readers:
         store = feed.store
         if not isinstance(store, Records):
             raise MissingAbility(feed.channel, store.url, ["Records"])
-        space = f"reader:{feed.channel}"
+        space = reader_space(feed.channel)
         if not reader.durable:
             reader.record = await store.get(space, consumer)
             if reader.record is not None and reader.position is None:

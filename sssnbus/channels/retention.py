@@ -58,11 +58,16 @@ class Keeper:
             await self.trim()
 
 
+def settings_space(channel: str) -> str:
+    """Return the name space that keeps what all users of a channel share."""
+    return f"channel:{channel}"
+
+
 async def recorded(store: LogStore, channel: str, name: str, explicit: str | None) -> str | None:
     """Return a setting that all processes share: ``explicit`` if given, which is then recorded."""
     if not isinstance(store, Records):
         return explicit
-    space = f"channel:{channel}"
+    space = settings_space(channel)
     while True:
         record = await store.get(space, name)
         if explicit is None or (record is not None and record.value.decode() == explicit):

@@ -1,15 +1,21 @@
 """Snapshots of channels, as ``statistics()`` returns them."""
 
-from dataclasses import dataclass
+from __future__ import annotations
 
-from sssnbus.delivery.subscription import SubscriptionStatistics
-from sssnbus.delivery.workers import WorkerStatistics
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from sssnbus.delivery.subscription import SubscriptionStatistics
+    from sssnbus.delivery.workers import WorkerStatistics
+    from sssnbus.stores.base import Kind
 
 
 @dataclass(frozen=True, slots=True)
-class DurableStatistics:
+class SubscriptionInfo:
     """A snapshot of one durable subscription, whichever process owns it."""
 
+    channel: str
     name: str
     position: int
     """Everything up to this sequence is done."""
@@ -17,6 +23,44 @@ class DurableStatistics:
     """Sequences between that and the newest message."""
     active: bool
     """Whether a living process owns it."""
+
+
+@dataclass(frozen=True, slots=True)
+class ChannelInfo:
+    """A snapshot of one channel as its store keeps it, whichever process uses it."""
+
+    name: str
+    kind: Kind
+    last: int
+    """The newest sequence ever given out."""
+    messages: int
+    """Messages kept now, in any state; dead letters are not counted."""
+    size: int
+    """Bytes of their contents and headers."""
+    ready: int
+    """Messages that a worker could claim now, those waiting behind their ordering key included."""
+    delayed: int
+    leased: int
+    done: int
+    """Messages that are settled but kept until vacuum."""
+    dead: int
+    """Dead letters."""
+
+
+@dataclass(frozen=True, slots=True)
+class StoreUsage:
+    """A snapshot of a whole store."""
+
+    url: str
+    """Where it is, without secrets."""
+    durability: str
+    """What an acknowledged message survives: ``"none"``, ``"process"`` or ``"disk"``."""
+    messages: int
+    """Messages in all channels, in any state; dead letters are not counted."""
+    last_id: str | None
+    """No id that the store has made is above it, every later one is; None if it cannot tell."""
+    size: int
+    """Bytes on the medium, 0 if the store cannot tell."""
 
 
 @dataclass(frozen=True, slots=True)

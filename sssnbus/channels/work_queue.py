@@ -2,108 +2,35 @@
 
 from __future__ import annotations
 
-import asyncio
-import logging
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable
 from datetime import datetime, timedelta
+from math import inf
 from typing import TYPE_CHECKING, Unpack
 
-from sssnbus.channels.base import Channel
-from sssnbus.channels.drafting import (
-    check_text,
-    damaged_draft,
-    dead_draft,
-    failure_note,
-)
-from sssnbus.channels.options import ChannelOptions, check_ids, check_items
-from sssnbus.channels.place import Place
-from sssnbus.channels.retention import recorded
-from sssnbus.channels.statistics import QueueStatistics
-from sssnbus.delivery.claims import Claim, Claiming, Desk, Rules
+from sssnbus.channels.drafting import check_priority, due_time
+from sssnbus.channels.options import check_items, selection
+from sssnbus.channels.queue import Queue
+from sssnbus.delivery.claims import Claim, Claiming, Desk
 from sssnbus.delivery.fanout import FanOut
-from sssnbus.delivery.feed import Handler
+from sssnbus.delivery.feed import Handler, find
 from sssnbus.delivery.handling import check_handler, text_of
-from sssnbus.delivery.workers import Workers, WorkPlan
 from sssnbus.errors import ClaimLost, ExclusiveReadError, InvalidOption
-from sssnbus.settings import Retry, check_count, check_seconds
-from sssnbus.stored import Draft, Envelope, Receipt, Stored, check_name
-from sssnbus.stores.base import (
-    DEAD,
-    Ack,
-    Kind,
-    Lease,
-    Priority,
-    QueueStore,
-    Release,
-    Settlement,
-)
+from sssnbus.settings import check_count, check_seconds
+from sssnbus.stored import Envelope, Receipt, check_id, check_name
+from sssnbus.stores.base import Lease, Release
 
 if TYPE_CHECKING:
+    from sssnbus.delivery.workers import Workers
     from sssnbus.message import ChannelMessage
 
-log = logging.getLogger("sssnbus")
 
-_MAX_PRIORITY = 2**31 - 1
-
-
-@dataclass
-class _Running:
-    """What a started channel holds."""
-
-    desk: Desk
-    store: QueueStore
-    held: dict[tuple[str, str], Claim] = field(default_factory=dict)
-    """Claims made by ``read``, by worker and message id."""
-    workers: set[Workers] = field(default_factory=set)
-
-
-class WorkQueueChannel(Channel):
+class WorkQueueChannel(Queue):
     """A channel where each message is handed to one worker, and again until it is done.
 
     Delivery is at-least-once: a message is claimed, and acked when its work is done. A claim is renewed by
     itself while its process lives; if the worker dies, the message is ready again. After ``max_deliveries``
     attempts, counted when they begin, it becomes a dead letter.
     """
-
-    kind = Kind.QUEUE
-
-    def __init__(
-        self,
-        id: str,
-        name: str = "",
-        *,
-        claim_timeout: float = 300.0,
-        max_deliveries: int | None = None,
-        max_depth: int | None = None,
-        retry: Retry | None = None,
-        priorities: bool = False,
-        **options: Unpack[ChannelOptions],
-    ) -> None:
-        """Make a work queue.
-
-        Args:
-            id: Its name in the store.
-            name: A title for people.
-            claim_timeout: How long a claim lasts without being renewed, in seconds.
-            max_deliveries: How many attempts a message gets. It is recorded in the store and holds for
-                every process; the last one given wins. Without one the recorded one holds, else 5.
-            max_depth: How many messages the queue takes; more raise ``QueueFull``.
-            retry: The pauses between attempts.
-            priorities: Demand when starting that the store honours ``priority``.
-            options: As for every ``Channel``.
-        """
-        super().__init__(id, name, **options)
-        if not check_seconds("claim_timeout", claim_timeout):
-            raise InvalidOption("claim_timeout", claim_timeout, "it must be more than 0 seconds")
-        self._claim_timeout = float(claim_timeout)
-        self._max_deliveries = (
-            None if max_deliveries is None else check_count("max_deliveries", max_deliveries)
-        )
-        self._max_depth = None if max_depth is None else {id: check_count("max_depth", max_depth)}
-        self._retry = retry or Retry()
-        self._priorities = priorities
-        self._running: _Running | None = None
 
     async def write(
         self,
@@ -142,7 +69,7 @@ class WorkQueueChannel(Channel):
             StoreTimeout: it could not be stored in time; nothing was, nor will be.
             StoreError: the store failed.
         """
-        due = self._due(delay, at, key)
+        due = due_time(delay, at, key, self.clock)
         receipts = await self._write(sender_id, (data,), envelope, timeout, dedupe, priority, key, due)
         return receipts[0]
 
@@ -165,7 +92,7 @@ class WorkQueueChannel(Channel):
         """
         if "id" in envelope:
             raise InvalidOption("id", envelope["id"], "one id cannot name several messages")
-        due = self._due(delay, at, key)
+        due = due_time(delay, at, key, self.clock)
         return await self._write(sender_id, items, envelope, timeout, None, priority, key, due)
 
     async def _write(
@@ -179,8 +106,7 @@ class WorkQueueChannel(Channel):
         key: str | None,
         due: float | None,
     ) -> list[Receipt]:
-        if type(priority) is not int or abs(priority) > _MAX_PRIORITY:
-            raise InvalidOption("priority", priority, "it must be a whole number of at most 31 bits")
+        check_priority(priority)
         if timeout is not None:
             check_seconds("timeout", timeout)
         place = self._at_work() or await self._writable()
@@ -193,29 +119,15 @@ class WorkQueueChannel(Channel):
             place.tail.notify(self.id, new)
         return receipts
 
-    def _due(self, delay: float | timedelta | None, at: datetime | None, key: str | None) -> float | None:
-        """Return when a message may be handed out, in seconds since the epoch."""
-        if key is not None:
-            check_text("ordering key", key)
-        if delay is None and at is None:
-            return None
-        if key is not None:
-            raise InvalidOption("delay", delay or at, "a message with an ordering key cannot be delayed")
-        if at is not None:
-            if delay is not None:
-                raise InvalidOption("at", at, "give either at or delay")
-            if at.tzinfo is None:
-                raise InvalidOption("at", at, "a time needs a zone, as datetime.now(UTC) has")
-            return at.timestamp()
-        seconds = delay.total_seconds() if isinstance(delay, timedelta) else delay
-        return self.clock.time() + check_seconds("delay", seconds)
-
     async def read(
         self,
         worker: str,
         *,
         limit: int = 1,
         exclusive: bool = False,
+        ids: Iterable[str] | None = None,
+        after: str | None = None,
+        before: str | None = None,
     ) -> list[ChannelMessage]:
         """Claim up to ``limit`` messages that are ready now, best first; ``[]`` if there are none.
 
@@ -226,6 +138,10 @@ class WorkQueueChannel(Channel):
             worker: Who claims.
             limit: How many at most.
             exclusive: Must be True: a work queue has no other reads.
+            ids: Claim only these.
+            after: Claim only messages whose ids are above this one. Ids that a store makes, 19 digits, are
+                times in nanoseconds.
+            before: Claim only messages whose ids are below this one.
 
         Raises:
             ExclusiveReadError: (a ``TypeError``) ``exclusive`` is not True; nothing was claimed.
@@ -239,19 +155,20 @@ class WorkQueueChannel(Channel):
         check_name("worker name", worker)
         check_count("limit", limit)
         running = await self._run()
-        claims = await running.desk.claim(worker, limit=limit)
-        for claim in claims:
-            running.held[worker, claim.message.id] = claim
+        select = selection(running.store, self.id, ids, after, before)
+        claims = await running.desk.claim(worker, limit=limit, select=select)
+        running.held.add(worker, claims)
         return [claim.message for claim in claims]
 
     async def acknowledge(self, worker: str, ids: Iterable[str]) -> None:
-        """The messages, claimed by ``read``, are done: they are removed for good, all in one step.
+        """The messages, claimed by ``read``, are done: all are removed, or kept as done, in one step.
 
         Raises:
             ClaimLost: an id is not held by this worker, then nothing was changed; or a claim had ended by
                 time, then the others are done.
         """
-        await self._settle(worker, ids, lambda desk, claim: Ack(claim.sequence, claim.token))
+        running = await self._run()
+        await running.held.settle(worker, ids, running.desk.done)
 
     async def nack(
         self,
@@ -269,7 +186,9 @@ class WorkQueueChannel(Channel):
             ClaimLost: as for ``acknowledge``.
         """
         seconds = check_seconds("delay", delay.total_seconds() if isinstance(delay, timedelta) else delay)
-        await self._settle(worker, ids, lambda desk, claim: desk.failed(claim, text_of(error), seconds))
+        running = await self._run()
+        text = text_of(error)
+        await running.held.settle(worker, ids, lambda claim: running.desk.failed(claim, text, seconds))
 
     async def release(self, worker: str, ids: Iterable[str]) -> None:
         """Give messages claimed by ``read`` back as if they had never been taken.
@@ -277,9 +196,8 @@ class WorkQueueChannel(Channel):
         Raises:
             ClaimLost: as for ``acknowledge``.
         """
-        await self._settle(
-            worker, ids, lambda desk, claim: Release(claim.sequence, claim.token, counted=False)
-        )
+        running = await self._run()
+        await running.held.settle(worker, ids, lambda c: Release(c.sequence, c.token, counted=False))
 
     async def extend(self, worker: str, ids: Iterable[str], seconds: float) -> None:
         """Let claims made by ``read`` end ``seconds`` from now; they are renewed no longer.
@@ -289,8 +207,7 @@ class WorkQueueChannel(Channel):
         """
         check_seconds("seconds", seconds)
         running = await self._run()
-        claims = self._look_up(running, worker, ids)
-        for claim in claims:
+        for claim in running.held.of(worker, ids):
             await claim.extend(seconds)
 
     def claim(self, worker: str, *, timeout: float | None = None) -> Claiming:
@@ -341,6 +258,8 @@ class WorkQueueChannel(Channel):
         Raises:
             UsageError: an argument breaks its rule, or the handler is not awaitable.
         """
+        from sssnbus.delivery.workers import Workers, WorkPlan
+
         check_name("worker name", worker)
         if handler is not None:
             check_handler(handler)
@@ -365,126 +284,43 @@ class WorkQueueChannel(Channel):
         )
         return Workers(worker, plan, handler)
 
+    async def hold(self, worker: str, seconds: float) -> Claim | None:
+        """Claim the next ready message so that only time or settling ends the claim; None if there is none.
+
+        It outlives this process: whoever has the message's id and ``claim.token`` can take it up with
+        ``resume``, elsewhere too. It is not renewed; of an SQLite store a restart of the machine ends it as
+        well. If cancelled, nothing is claimed.
+
+        Args:
+            worker: Who claims.
+            seconds: How long the claim lasts.
+        """
+        check_name("worker name", worker)
+        if not check_seconds("seconds", seconds):
+            raise InvalidOption("seconds", seconds, "a claim must last more than 0 seconds")
+        claims = await (await self._run()).desk.claim(worker, lease=float(seconds), renew=False)
+        return claims[0] if claims else None
+
+    async def resume(self, id: str, token: str) -> Claim:
+        """Return a claim that was made before, here or in another process, by its message and token.
+
+        It lasts as long as it did; ``ack``, ``nack``, ``release`` and ``extend`` work on it as ever.
+
+        Raises:
+            UnknownMessage: the queue holds no message with this id: it may be done.
+            ClaimLost: the claim has ended, or somebody else has the message now.
+        """
+        running = await self._run()
+        stored = await find(running.store, self.id, check_id(id))
+        standing = (await running.store.standing(self.id, [stored.sequence])).get(stored.sequence)
+        if standing is None or standing.token is None or standing.token != token:
+            raise ClaimLost(self.id, [id])
+        deadline = inf if standing.deadline is None else standing.deadline
+        lease = Lease(stored, standing.token, standing.attempt, deadline, standing.error)
+        return Claim(running.desk, self._decode_lease(lease), "", lease)
+
     async def unsubscribe(self, worker: str, grace: float = 5.0) -> None:
         """End the workers of this name, finishing what they handle within ``grace`` seconds."""
         running = await self._run()
         for workers in [w for w in running.workers if w.name == worker]:
             await workers.aclose(check_seconds("grace", grace))
-
-    async def statistics(self) -> QueueStatistics:
-        """Return a snapshot of the queue and of this object's workers."""
-        place = await self._ready()
-        running = await self._run()
-        logs = await place.catalogue.logs(self.id) + await place.catalogue.logs(self.id + DEAD)
-        infos = {info.name: info for info in logs}
-        counts = await place.catalogue.counts(self.id)
-        own, dead = infos[self.id], infos.get(self.id + DEAD)
-        return QueueStatistics(
-            self.id,
-            own.last,
-            counts.ready,
-            counts.delayed,
-            counts.leased,
-            counts.done,
-            0 if dead is None else dead.count,
-            own.size,
-            place.store.durability,
-            tuple(w.statistics() for w in sorted(running.workers, key=lambda w: w.name)),
-        )
-
-    def _needs(self) -> Iterable[type]:
-        needs = [*super()._needs(), QueueStore]
-        return [*needs, Priority] if self._priorities else needs
-
-    async def _started(self, place: Place) -> None:
-        store = place.store
-        assert isinstance(store, QueueStore), "the abilities were checked"
-        given = None if self._max_deliveries is None else str(self._max_deliveries)
-        text = await recorded(store, self.id, "max_deliveries", given)
-        rules = Rules(self._claim_timeout, 5 if text is None else int(text), self._retry)
-        desk = Desk(
-            self.id,
-            store,
-            place.tail,
-            place.fanout,
-            self.clock,
-            rules,
-            self._decode_lease,
-            self._dead,
-            lambda stored, error: damaged_draft(self.id + DEAD, stored, error.reason, self.clock.time()),
-        )
-        self._running = _Running(desk, store)
-
-    async def _stopping(self, place: Place, grace: float) -> None:
-        running, self._running = self._running, None
-        if running is None:
-            return
-        closing = [workers.aclose(grace) for workers in tuple(running.workers)]
-        running.desk.close()
-        results = await asyncio.gather(*closing, return_exceptions=True)
-        try:
-            await running.desk.release_all()
-        except ClaimLost as error:
-            log.warning("%s", error)
-        for result in results:
-            if isinstance(result, BaseException):
-                log.warning("Workers of queue %r did not end well: %s", self.id, result)
-
-    async def _drained(self) -> None:
-        running = await self._run()
-        while any(workers.has_handler and workers.error is None for workers in running.workers):
-            counts = await (await self._ready()).catalogue.counts(self.id)
-            if not (counts.ready or counts.delayed or counts.leased):
-                return
-            await asyncio.sleep(0.01)
-
-    def _returned(self, stored: Sequence[Stored]) -> None:
-        if (place := self._place) is not None:
-            place.tail.notify(self.id)
-
-    async def _run(self) -> _Running:
-        await self._ready()
-        assert self._running is not None, "a started channel runs"
-        return self._running
-
-    def _opened(self, workers: Workers) -> None:
-        if self._running is not None:
-            self._running.workers.add(workers)
-
-    def _closed(self, workers: Workers) -> None:
-        if self._running is not None:
-            self._running.workers.discard(workers)
-
-    async def _settle(
-        self, worker: str, ids: Iterable[str], settlement: Callable[[Desk, Claim], Settlement]
-    ) -> None:
-        """Settle claims that ``read`` made; change nothing if one of them is not there."""
-        running = await self._run()
-        claims = self._look_up(running, worker, ids)
-        settlements = [settlement(running.desk, claim) for claim in claims]
-        for claim in claims:
-            del running.held[worker, claim.message.id]
-            claim.settled = True
-        try:
-            await running.desk.settle(claims, settlements)
-        finally:
-            # What could not be settled now is held on.
-            running.held.update(((worker, c.message.id), c) for c in claims if not c.settled)
-
-    def _look_up(self, running: _Running, worker: str, ids: Iterable[str]) -> list[Claim]:
-        wanted = list(dict.fromkeys(check_ids(ids)))
-        missing = [id for id in wanted if (worker, id) not in running.held]
-        if missing:
-            raise ClaimLost(self.id, missing, worker)
-        return [running.held[worker, id] for id in wanted]
-
-    def _decode_lease(self, lease: Lease) -> ChannelMessage:
-        """Return the message; one that failed before says so in its metadata."""
-        message = self._decode(lease.stored)
-        if lease.attempt > 1:
-            message.metadata.update(retries=lease.attempt - 1, last_error=lease.error)
-        return message
-
-    def _dead(self, message: ChannelMessage, reason: str, attempts: int, error: str | None) -> Draft:
-        note = failure_note(reason, attempts, error, self.clock.time())
-        return dead_draft(self.id + DEAD, message, note)

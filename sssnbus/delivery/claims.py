@@ -34,6 +34,7 @@ class Rules:
     claim_timeout: float
     max_deliveries: int | None
     retry: Retry
+    keep_done: bool = False
 
 
 class Desk:
@@ -55,7 +56,7 @@ class Desk:
         self.rules = rules
         self.clock = clock
         self.claims: dict[str, Claim] = {}
-        """The unsettled claims by token."""
+        """The unsettled claims by token that end with this desk."""
         self._store, self._tail, self._fanout = store, tail, fanout
         self._decode, self._dead, self._damaged = decode, dead, damaged
         self._waiters: deque[asyncio.Future[None]] = deque()
@@ -119,8 +120,11 @@ class Desk:
         try:
             for held in leases:
                 claim = await self._admit(held, worker)
-                if claim is not None:
-                    claims.append(claim)
+                if claim is None:
+                    continue
+                claims.append(claim)
+                if renew:
+                    self.claims[claim.token] = claim
         except BaseException:
             for held in leases:
                 self.claims.pop(held.token, None)
@@ -155,8 +159,7 @@ class Desk:
             draft = self._dead(message, "died", held.attempt - 1, held.error)
             await complete(self._settle([Bury(stored.sequence, token, draft)]))
             return None
-        claim = self.claims[token] = Claim(self, message, worker, held)
-        return claim
+        return Claim(self, message, worker, held)
 
     async def wait(
         self,
@@ -238,15 +241,15 @@ class Desk:
 
         If cancelled, it is finished all the same before the cancellation is raised.
         """
-        for claim in claims:
-            self.claims.pop(claim.token, None)
+        ours = {claim.token: claim for claim in claims if self.claims.pop(claim.token, None)}
         try:
             good = await complete(self._settle(settlements))
         except (BusError, asyncio.CancelledError) as error:
             if isinstance(error, BusError) or isinstance(error.__cause__, BusError):
                 # Nothing was settled, so the claims can be settled again.
+                self.claims.update(ours)
                 for claim in claims:
-                    self.claims[claim.token], claim.settled = claim, False
+                    claim.settled = False
             raise
         lost = [claim.message.id for claim, ok in zip(claims, good, strict=True) if not ok]
         if lost:
@@ -270,6 +273,10 @@ class Desk:
         self._schedule(seconds)
         return self.clock.elapsed() + seconds
 
+    def done(self, claim: Claim) -> Settlement:
+        """Return what becomes of a message whose work is done."""
+        return Ack(claim.sequence, claim.token, self.rules.keep_done)
+
     def failed(self, claim: Claim, error: str | None, delay: float | None) -> Settlement:
         """Return what becomes of a message whose attempt failed: another attempt, or the dead letters."""
         if exhausted(claim.attempt, self.rules.max_deliveries):
@@ -292,7 +299,7 @@ class Desk:
 
 
 class Claim:
-    """One worker's hold on one message, renewed by itself until it is settled."""
+    """One worker's hold on one message, renewed by itself until it is settled; see ``hold`` for others."""
 
     def __init__(self, desk: Desk, message: ChannelMessage, worker: str, lease: Lease) -> None:
         self.message = message
@@ -308,7 +315,7 @@ class Claim:
         self._desk = desk
 
     async def ack(self) -> None:
-        """The message is done: it is removed for good. Durable on return.
+        """The message is done: it is removed, or kept as done if the channel says so. Durable on return.
 
         If cancelled, it is finished all the same before the cancellation is raised.
 
@@ -317,7 +324,7 @@ class Claim:
             StateError: the claim was settled before.
         """
         self._end()
-        await self._desk.settle([self], [Ack(self.sequence, self.token)])
+        await self._desk.settle([self], [self._desk.done(self)])
 
     async def nack(self, *, delay: float | None = None, error: BaseException | str | None = None) -> None:
         """The attempt failed: the message is ready again, or dead after its last attempt.

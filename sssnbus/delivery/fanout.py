@@ -233,6 +233,9 @@ class FanOut:
             for tail in self._tails.values():
                 for head in tail.heads.values():
                     head.fail(FanOutDied())
+                # Those who wait for a job look once more, and are told then.
+                for channel in tuple(tail.listeners):
+                    tail.notify(channel)
             raise
 
     async def _wait(self) -> None:

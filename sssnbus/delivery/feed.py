@@ -12,7 +12,8 @@ from sssnbus.delivery.fanout import FanOut
 from sssnbus.delivery.head import Decode, Head
 from sssnbus.errors import InvalidOption, MissingAbility, UnknownMessage
 from sssnbus.settings import OnFull, Retry
-from sssnbus.stores.base import ByID, LogStore
+from sssnbus.stored import Stored
+from sssnbus.stores.base import ByID, LogStore, Store
 from sssnbus.topics import Pattern
 
 if TYPE_CHECKING:
@@ -80,29 +81,40 @@ class Feed:
             UnknownMessage: it is an id that the channel does not hold.
             InvalidOption: it is a sequence beyond the end, or a time without a zone.
         """
-        if start == "new":
-            return await self.last()
-        if start == "earliest":
-            return (await self.store.read(self.channel, after=0, limit=1)).floor
-        if isinstance(start, str):
-            return await self.sequence_of(start) - 1
-        if isinstance(start, datetime):
-            if start.tzinfo is None:
-                raise InvalidOption("start", start, "a time needs a zone, as datetime.now(UTC) has")
-            return await self.store.locate(self.channel, start.timestamp())
-        if type(start) is not int or start < 1:
-            raise InvalidOption(
-                "start", start, 'it must be "new", "earliest", a message id, a sequence from 1 or a datetime'
-            )
-        if start > await self.last() + 1:
-            raise InvalidOption("start", start, "the channel has not come that far")
-        return start - 1
+        return await position_of(self.store, self.channel, start)
 
     async def sequence_of(self, id: str) -> int:
         """Return the sequence of the message with this id; raise ``UnknownMessage`` if there is none."""
-        if not isinstance(self.store, ByID):
-            raise MissingAbility(self.channel, self.store.url, ["ByID"])
-        stored = await self.store.find(self.channel, id)
-        if stored is None:
-            raise UnknownMessage(self.channel, id)
-        return stored.sequence
+        return (await find(self.store, self.channel, id)).sequence
+
+
+async def position_of(store: LogStore, channel: str, start: Start) -> int:
+    """Return the sequence after which ``start`` begins; see ``Feed.position``."""
+    if start == "earliest":
+        return (await store.read(channel, after=0, limit=1)).floor
+    if isinstance(start, str) and start != "new":
+        return (await find(store, channel, start)).sequence - 1
+    if isinstance(start, datetime):
+        if start.tzinfo is None:
+            raise InvalidOption("start", start, "a time needs a zone, as datetime.now(UTC) has")
+        return await store.locate(channel, start.timestamp())
+    if start != "new" and (type(start) is not int or start < 1):
+        raise InvalidOption(
+            "start", start, 'it must be "new", "earliest", a message id, a sequence from 1 or a datetime'
+        )
+    last = (await store.last([channel]))[channel]
+    if isinstance(start, str):
+        return last
+    if start > last + 1:
+        raise InvalidOption("start", start, "the channel has not come that far")
+    return start - 1
+
+
+async def find(store: Store, channel: str, id: str) -> Stored:
+    """Return the message with this id; raise ``UnknownMessage`` if there is none."""
+    if not isinstance(store, ByID):
+        raise MissingAbility(channel, store.url, ["ByID"])
+    stored = await store.find(channel, id)
+    if stored is None:
+        raise UnknownMessage(channel, id)
+    return stored

@@ -18,7 +18,7 @@ from sssnbus.delivery.policy import retry_delay
 from sssnbus.delivery.shield import complete
 from sssnbus.errors import BusError, ClaimLost, ClosedError, NotBegun, StateError, SubscriptionDied
 from sssnbus.settings import Retry, check_seconds
-from sssnbus.stores.base import Ack, Bury, Release, Settlement
+from sssnbus.stores.base import Bury, Release, Settlement
 
 if TYPE_CHECKING:
     from sssnbus.message import ChannelMessage
@@ -275,7 +275,7 @@ class Workers:
         error = await call(handler, claim.message)
         if error is None:
             self._done += 1
-            return Ack(claim.sequence, claim.token)
+            return desk.done(claim)
         self._failed += 1
         settlement = desk.failed(claim, text_of(error), None)
         what = (self.name, desk.channel, claim.message.id, claim.attempt)

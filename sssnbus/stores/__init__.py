@@ -24,6 +24,7 @@ from sssnbus.stores.base import News as News
 from sssnbus.stores.base import OrderingKey as OrderingKey
 from sssnbus.stores.base import Page as Page
 from sssnbus.stores.base import Placed as Placed
+from sssnbus.stores.base import Portable as Portable
 from sssnbus.stores.base import Priority as Priority
 from sssnbus.stores.base import QueueStore as QueueStore
 from sssnbus.stores.base import Record as Record
@@ -32,15 +33,21 @@ from sssnbus.stores.base import Release as Release
 from sssnbus.stores.base import Selection as Selection
 from sssnbus.stores.base import SelectiveClaim as SelectiveClaim
 from sssnbus.stores.base import Settlement as Settlement
+from sssnbus.stores.base import Standing as Standing
 from sssnbus.stores.base import State as State
 from sssnbus.stores.base import Store as Store
+from sssnbus.stores.base import Usage as Usage
 from sssnbus.stores.base import Wakeups as Wakeups
+from sssnbus.stores.base import abilities as abilities
 from sssnbus.stores.memory import MemoryStore as MemoryStore
 from sssnbus.stores.registry import register as register
 from sssnbus.stores.registry import store_from_url as store_from_url
 
 if typing.TYPE_CHECKING:
     from sssnbus.stores.sqlite import SQLiteStore as SQLiteStore
+    from sssnbus.stores.sqlite.doctor import examine as examine
+    from sssnbus.stores.sqlite.finding import Finding as Finding
+    from sssnbus.stores.sqlite.finding import Level as Level
 
 __all__ = [  # noqa: RUF022  # sorted as sorted() does, constants too
     "Ack",
@@ -53,9 +60,11 @@ __all__ = [  # noqa: RUF022  # sorted as sorted() does, constants too
     "DEAD",
     "Delay",
     "Fencing",
+    "Finding",
     "Kind",
     "Lease",
     "Leases",
+    "Level",
     "LogInfo",
     "LogStore",
     "MemoryStore",
@@ -63,6 +72,7 @@ __all__ = [  # noqa: RUF022  # sorted as sorted() does, constants too
     "OrderingKey",
     "Page",
     "Placed",
+    "Portable",
     "Priority",
     "QueueStore",
     "Record",
@@ -72,9 +82,13 @@ __all__ = [  # noqa: RUF022  # sorted as sorted() does, constants too
     "Selection",
     "SelectiveClaim",
     "Settlement",
+    "Standing",
     "State",
     "Store",
+    "Usage",
     "Wakeups",
+    "abilities",
+    "examine",
     "register",
     "store_from_url",
 ]
@@ -87,4 +101,12 @@ if not typing.TYPE_CHECKING:  # or else type checkers would believe in any name
             from sssnbus.stores.sqlite import SQLiteStore
 
             return SQLiteStore
+        if name == "examine":
+            from sssnbus.stores.sqlite.doctor import examine
+
+            return examine
+        if name in ("Finding", "Level"):
+            from sssnbus.stores.sqlite import finding
+
+            return getattr(finding, name)
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

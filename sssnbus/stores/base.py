@@ -23,7 +23,7 @@ Promises that hold for every verb, unless it says otherwise:
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from enum import StrEnum
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from sssnbus.stored import Draft, Stored
 
@@ -145,6 +145,15 @@ class LogInfo(NamedTuple):
     """Bytes of their contents and headers."""
 
 
+class Usage(NamedTuple):
+    """What a store has given out and takes up, as a whole."""
+
+    last_id: str | None
+    """No id that the store has allocated is above it, every later one is; None if it cannot tell."""
+    size: int
+    """Bytes on the medium, 0 if it cannot tell."""
+
+
 class Counts(NamedTuple):
     """How many messages of a queue are in each state."""
 
@@ -153,6 +162,23 @@ class Counts(NamedTuple):
     delayed: int = 0
     leased: int = 0
     done: int = 0
+
+
+class Standing(NamedTuple):
+    """How one message of a queue stands."""
+
+    state: State
+    """As in ``Counts``: ready ones include those that wait behind the head of their ordering key."""
+    attempt: int = 0
+    """How often it was handed out, as far as that counts. Of a done one the store may have forgotten it."""
+    due: float | None = None
+    """When its delay ends, in seconds since the epoch; also of one that waits behind its ordering key."""
+    error: str | None = None
+    """What the last failed attempt reported."""
+    token: str | None = None
+    """The token of a leased one."""
+    deadline: float | None = None
+    """When its lease ends, as in ``Lease``; None if only its owner's end or a settlement ends it."""
 
 
 class Record(NamedTuple):
@@ -325,6 +351,13 @@ class QueueStore(LogStore):
         """Return ready messages, oldest first, without claiming them."""
 
     @abstractmethod
+    async def standing(self, log: str, sequences: Sequence[int]) -> dict[int, Standing]:
+        """Return how messages of a queue stand now, by sequence; those that are not there are left out.
+
+        One whose delay or lease has ended is ready.
+        """
+
+    @abstractmethod
     async def transfer(
         self, source: str, target: str, *, limit: int, select: Selection | None = None
     ) -> list[Stored]:
@@ -362,8 +395,16 @@ class Catalogue(Store):
         """Forget a log with its messages and its declaration; its next sequence starts from 1."""
 
     @abstractmethod
-    async def vacuum(self, log: str | None = None) -> int:
-        """Remove messages in state *done*, of one log or of all; return how many."""
+    async def vacuum(self, log: str | None = None, *, compact: bool = False) -> int:
+        """Remove messages in state *done*, of one log or of all; return how many.
+
+        With ``compact`` also give back the room that removed messages took up, where the store can. That
+        may take long, and others may have to wait meanwhile.
+        """
+
+    @abstractmethod
+    async def usage(self) -> Usage:
+        """Return what the store has given out and takes up."""
 
 
 class Records(Store):
@@ -395,6 +436,25 @@ class Records(Store):
     @abstractmethod
     async def alive(self, owner: str) -> bool:
         """Return whether the store that called itself ``owner`` is still open, this one included."""
+
+
+class Portable(Store):
+    """The store can tell what records it keeps, and put a queue's messages back as they stood elsewhere."""
+
+    @abstractmethod
+    async def spaces(self) -> list[str]:
+        """Return the spaces that hold a record, sorted."""
+
+    @abstractmethod
+    async def restore(self, log: str, items: Sequence[tuple[Draft, Standing]]) -> list[Placed]:
+        """Add messages to a declared queue as they stood elsewhere, all or none; return where each went.
+
+        It is as ``append`` for the messages; one that is there already stays as it is. Of the standing,
+        attempts and the last error are taken over, and that the message is done. A leased one is ready.
+
+        Raises:
+            MessageConflict: an id is there with another type or body.
+        """
 
 
 class Wakeups(Store):
@@ -444,3 +504,16 @@ class OrderingKey:
 
 class Fencing:
     """Marker: a stale token never settles anything."""
+
+
+ABILITIES: Final[Sequence[type]] = (
+    LogStore, ByID, QueueStore, Catalogue, Records, Portable, Wakeups,
+    AtomicBatch, AtomicMove, SelectiveClaim, Priority, Delay, OrderingKey, Fencing,
+)  # fmt: skip
+"""All there are, the verbs first and then the markers."""
+
+
+def abilities(store: Store | type[Store]) -> list[str]:
+    """Return the names of the abilities that a store, or a class of stores, has."""
+    kind = store if isinstance(store, type) else type(store)
+    return [ability.__name__ for ability in ABILITIES if issubclass(kind, ability)]

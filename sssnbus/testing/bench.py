@@ -9,7 +9,18 @@ from pydantic_core import from_json, to_json
 
 from sssnbus.clock import Clock
 from sssnbus.stored import Dedupe, Draft, checksum
-from sssnbus.stores.base import ByID, Catalogue, Kind, Lease, Placed, QueueStore, Records, Store, Wakeups
+from sssnbus.stores.base import (
+    ByID,
+    Catalogue,
+    Kind,
+    Lease,
+    Placed,
+    Portable,
+    QueueStore,
+    Records,
+    Store,
+    Wakeups,
+)
 from sssnbus.testing.clock import ManualClock
 
 T = TypeVar("T")
@@ -27,7 +38,7 @@ class StoreFactory(Protocol):
     def __call__(self, *, clock: Clock | None = None) -> Store: ...
 
 
-class AnyStore(QueueStore, ByID, Catalogue, Records, Wakeups):
+class AnyStore(QueueStore, ByID, Catalogue, Records, Portable, Wakeups):
     """Every ability; a check uses only those it names."""
 
 

@@ -6,7 +6,19 @@ from typing import Final
 from sssnbus.stores.base import Catalogue, LogStore, Store
 from sssnbus.testing.bench import Check, checks
 
-_MODULES: Final = ("log", "id", "queue", "select", "lease", "key", "move", "record", "life")
+_MODULES: Final = (
+    "log",
+    "id",
+    "queue",
+    "select",
+    "lease",
+    "key",
+    "move",
+    "record",
+    "standing",
+    "portable",
+    "life",
+)
 
 
 def contract_checks(store: type[Store], *, shared: bool = False, clock: bool = True) -> list[Check]:

@@ -10,7 +10,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from sssnbus.errors import MessageConflict, QueueFull
 from sssnbus.stored import Stored
-from sssnbus.stores.base import DEAD, Ack, Bury, Kind, Record, Release, Selection, Settlement
+from sssnbus.stores.base import DEAD, Ack, Bury, Kind, Record, Release, Selection, Settlement, State
 from sssnbus.testing.bench import Bench, StoreFactory, draft
 from sssnbus.testing.model import Model, Refused, Row
 
@@ -256,7 +256,22 @@ class _StoreMachine(RuleBasedStateMachine):
         for name in QUEUES:
             if name in self.model.logs:
                 assert self.run(self.bench.store.counts(name)) == self.model.counts(name)
+                self.stand_alike(name)
         assert self.run(self.bench.store.names("s")) == self.records
+
+    def stand_alike(self, queue: str) -> None:
+        rows = {row.sequence: row for row in self.model.logs[queue].rows}
+        told = self.run(self.bench.store.standing(queue, [*rows, 10**6]))
+        assert told.keys() == rows.keys()
+        for sequence, standing in told.items():
+            row = rows[sequence]
+            assert standing.state is self.model.state(queue, row)
+            assert standing.token == row.token
+            if not row.done:
+                assert (standing.attempt, standing.error) == (row.attempt, row.error)
+            if standing.state is State.DELAYED:
+                ahead = self.bench.clock.time() - self.model.now
+                assert abs((standing.due or 0.0) - (row.due or 0.0) - ahead) < 0.01
 
     def some_hold(self, data: st.DataObject) -> tuple[str, int, str, str]:
         """Return a lease from before, good or stale."""

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from sssnbus.stored import Draft
-from sssnbus.stores.base import DEAD, Ack, Bury, Counts, Kind, Placed, Selection, Settlement
+from sssnbus.stores.base import DEAD, Ack, Bury, Counts, Kind, Placed, Selection, Settlement, State
 
 
 @dataclass
@@ -133,6 +133,13 @@ class Model:
         leased = sum(row.token is not None for row in rows)
         done = sum(row.done for row in rows)
         return Counts(len(rows) - delayed - leased - done, delayed, leased, done)
+
+    def state(self, name: str, row: Row) -> State:
+        if row.done:
+            return State.DONE
+        if row.token is not None:
+            return State.LEASED
+        return State.DELAYED if self.is_delayed(name, row) else State.READY
 
     def held(self, name: str, sequence: int, token: str) -> Row | None:
         rows = self.logs[name].rows

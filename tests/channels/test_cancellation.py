@@ -7,7 +7,8 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from sssnbus import BroadcastChannel, Bus, ChannelMessage, WorkQueueChannel
+from sssnbus import BroadcastChannel, Bus, ChannelMessage, Claim, WorkQueueChannel
+from sssnbus.stores import Records
 from tests.channels.test_work_queue import counts
 from tests.channels.tools import Recorder, cancelled, data, until
 
@@ -148,7 +149,7 @@ async def test_settling(bus: Bus) -> None:
     queue = bus.work_queue("q")
 
     async def after(done: bool, result: Any) -> None:
-        messages = list(queue._running.held.values()) if queue._running else []
+        messages = list(queue._running.held._claims.values()) if queue._running else []
         assert (await counts(queue))[2] == len(messages)
         for claim in messages:
             await queue.acknowledge("w", [claim.message.id])
@@ -248,3 +249,169 @@ async def test_drain_and_unsubscribe(bus: Bus) -> None:
         await channel.unsubscribe("a")
         await channel.write("s", 1, timeout=10)
         assert recorder.seen == []
+
+
+async def test_settling_otherwise(bus: Bus) -> None:
+    """A nack, a release or an extension that is cancelled happened as a whole or not at all."""
+    queue = bus.work_queue("q", max_deliveries=10_000)
+    await queue.write("s", 1)
+
+    async def nack() -> None:
+        await queue.nack("w", [ids[0]])
+
+    async def back_off() -> None:
+        await queue.nack("w", [ids[0]], delay=0.001)
+
+    async def release() -> None:
+        await queue.release("w", [ids[0]])
+
+    async def extend() -> None:
+        await queue.extend("w", [ids[0]], 600)
+
+    async def after(done: bool, result: Any) -> None:
+        # Whatever came of it, the message is there once, and can be claimed, or settled, again.
+        ready, delayed, leased, dead = await counts(queue)
+        assert (ready + delayed + leased, dead) == (1, 0)
+        if leased:
+            await queue.release("w", ids)
+        claim = await asyncio.wait_for(queue.claim("x").__aenter__(), 20)
+        await claim.release()
+        (message,) = await queue.read("w", exclusive=True)
+        ids[:] = [message.id]
+
+    ids = [message.id for message in await queue.read("w", exclusive=True)]
+    for verb in (nack, back_off, release, extend):
+        assert await steps_of(verb, after), verb
+
+
+async def test_settling_a_claim(bus: Bus) -> None:
+    """The same of a claim in hand, and of one that was taken up elsewhere."""
+    queue = bus.work_queue("q", max_deliveries=10_000)
+    await queue.write("s", 1)
+    claims: list[Claim] = []
+
+    async def take() -> None:
+        held = await queue.hold("w", 600)
+        assert held is not None
+        claims[:] = [await queue.resume(held.message.id, held.token)]
+
+    async def after(done: bool, result: Any) -> None:
+        ready, delayed, leased, dead = await counts(queue)
+        assert (ready + delayed + leased, dead) == (1, 0)
+        assert leased or claims[0].settled
+        if leased:
+            claims[0].settled = False
+            await claims[0].release()
+        await take()
+
+    await take()
+    verbs = (lambda: claims[0].nack(delay=0), lambda: claims[0].release(), lambda: claims[0].extend(900))
+    for verb in verbs:
+        assert await steps_of(verb, after)
+
+
+async def test_holding(bus: Bus) -> None:
+    """A hold that is cancelled holds nothing; taking one up changes nothing."""
+    queue = bus.work_queue("q")
+    await queue.write("s", 1)
+
+    async def after(done: bool, result: Any) -> None:
+        assert (await counts(queue))[2] == (1 if done else 0)
+        if done:
+            assert isinstance(result, Claim)
+            await steps_of(lambda: queue.resume(result.message.id, result.token), unchanged)
+            await result.release()
+
+    async def unchanged(done: bool, result: Any) -> None:
+        assert await counts(queue) == (0, 0, 1, 0)
+
+    assert await steps_of(lambda: queue.hold("w", 600), after)
+    (message,) = await queue.read("w", exclusive=True)
+    assert "retries" not in message.metadata, "no attempt was counted"
+
+
+async def test_moving(bus: Bus) -> None:
+    """A cancelled move has moved all or nothing, and whoever waits for what has moved gets it."""
+    queue, there = bus.work_queue("q"), bus.work_queue("there")
+    recorder = Recorder()
+    await there.subscribe("w", recorder)
+    moved = 0
+
+    async def after(done: bool, result: Any) -> None:
+        nonlocal moved
+        left = (await counts(queue))[0]
+        assert left in ((0,) if done else (0, 3))
+        moved += 3 - left
+        await recorder.reach(moved)
+        await queue.clear()
+        await queue.write_many("s", range(3))
+
+    await queue.write_many("s", range(3))
+    assert await steps_of(lambda: queue.move("there", limit=3), after)
+    assert recorder.seen == [0, 1, 2] * (moved // 3)
+
+
+async def test_redriving(bus: Bus) -> None:
+    """A cancelled redrive has sent back all or nothing of a batch, and the workers get it."""
+    queue, recorder = bus.work_queue("q", max_deliveries=1), Recorder()
+    back = 0
+
+    async def bury() -> None:
+        await queue.write_many("s", range(3))
+        for message in await queue.read("x", exclusive=True, limit=3):
+            await queue.nack("x", [message.id], error="no good")
+
+    async def after(done: bool, result: Any) -> None:
+        nonlocal back
+        ready, _, _, dead = await counts(queue)
+        assert (ready, dead) in (((3, 0),) if done else ((3, 0), (0, 3)))
+        async with queue.subscribe("w") as workers:
+            for _ in range(ready):
+                recorder.messages.append(await asyncio.wait_for(anext(workers), 20))
+        back += ready
+        await queue.dead_letters.purge()
+        await bury()
+
+    await bury()
+    assert await steps_of(queue.dead_letters.redrive, after)
+    assert recorder.seen == [0, 1, 2] * (back // 3)
+
+
+async def test_writing_to_many(bus: Bus) -> None:
+    """A copy for each queue is written by a cancelled write, or none, and whoever waits gets it."""
+    names, recorders = ["a", "b", "c"], [Recorder() for _ in range(3)]
+    for name, recorder in zip(names, recorders, strict=True):
+        await bus.work_queue(name).subscribe("w", recorder)
+    tried = 0
+
+    async def write() -> None:
+        nonlocal tried
+        tried += 1
+        await bus.write_to(names, "s", tried)
+
+    async def after(done: bool, result: Any) -> None:
+        lasts = {(await bus.work_queue(name).statistics()).last for name in names}
+        assert len(lasts) == 1
+        for recorder in recorders:
+            await recorder.reach(max(lasts))
+
+    assert await steps_of(write, after)
+    assert recorders[0].seen == recorders[1].seen == recorders[2].seen
+
+
+async def test_deleting(bus: Bus) -> None:
+    """A cancelled delete can be done again, and then nothing of the channel is left."""
+    for step in range(30):
+        queue = bus.work_queue("q", max_deliveries=1)
+        await queue.write_many("s", range(3))
+        (message,) = await queue.read("w", exclusive=True)
+        await queue.nack("w", [message.id])
+        task = asyncio.ensure_future(bus.delete("q"))
+        for _ in range(step):
+            await asyncio.sleep(0)
+        await cancelled(task)
+        await bus.delete("q")
+        assert await bus.channels() == []
+        store = await bus.store()
+        assert isinstance(store, Records)
+        assert await store.names("channel:q") == {}

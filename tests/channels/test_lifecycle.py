@@ -418,15 +418,18 @@ async def test_store_given_as_object() -> None:
 
 
 async def test_fan_out_death_is_loud(bus: Bus) -> None:
-    """When the delivery task dies, the next call and the exit fail, and iterators are told."""
-    channel = bus.broadcast("c")
+    """When the delivery task dies, the next call and the exit fail; who waits is told."""
+    channel, jobs = bus.broadcast("c"), bus.work_queue("jobs")
     async with channel.subscribe("a") as subscription:
         waiting = asyncio.ensure_future(anext(subscription))
+        claiming = asyncio.ensure_future(jobs.claim("w").__aenter__())
         await quiet(bus)
         fanout = FanOut._running[asyncio.get_running_loop()]
         fanout._task.cancel()
         with pytest.raises(FanOutDied):
             await waiting
+        with pytest.raises(FanOutDied):
+            await claiming
         with pytest.raises(FanOutDied):
             await channel.write("s", 1)
         with pytest.raises(FanOutDied):

@@ -67,8 +67,11 @@ class Plain(LogStore, ByID, Catalogue):
     async def drop(self, *args: Any) -> Any:
         return await self.inner.drop(*args)
 
-    async def vacuum(self, *args: Any) -> Any:
-        return await self.inner.vacuum(*args)
+    async def vacuum(self, *args: Any, **options: Any) -> Any:
+        return await self.inner.vacuum(*args, **options)
+
+    async def usage(self) -> Any:
+        return await self.inner.usage()
 
 
 async def test_plain_store() -> None:

@@ -8,8 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from sssnbus import Bus, ChannelMessage, GenericContent
-from sssnbus.stores import MemoryStore
+from sssnbus import Bus, ChannelMessage, GenericContent, WorkQueueChannel
+from sssnbus.stores import LogStore, MemoryStore
 from sssnbus.testing import run_until_idle
 
 FOLDER = Path(__file__).resolve().parents[2]
@@ -73,6 +73,20 @@ async def until(condition: Callable[[], bool], seconds: float = 20.0) -> None:
     async with asyncio.timeout(seconds):
         while not condition():  # noqa: ASYNC110  # what is waited for has no event
             await asyncio.sleep(0.001)
+
+
+def waits(queue: WorkQueueChannel) -> bool:
+    """Return whether somebody here waits for a message of the queue."""
+    return queue._running is not None and bool(queue._running.desk._waiters)
+
+
+def without(*abilities: type) -> LogStore:
+    """Return a store in memory that lacks some abilities."""
+    bases = tuple(base for base in MemoryStore.__bases__ if base not in abilities)
+    own = {n: value for n, value in vars(MemoryStore).items() if n not in ("__dict__", "__weakref__")}
+    store = type("Lesser", bases, own)()
+    assert isinstance(store, LogStore)
+    return store
 
 
 async def quiet(bus: Bus) -> None:

@@ -52,6 +52,13 @@ class Log:
         sequence = self.ids.get(id)
         return None if sequence is None else self._rows[self._index(sequence)]
 
+    def holds(self, sequence: int) -> bool:
+        """Return whether the message with this sequence is there."""
+        if not self.ids or not self._sequences[0] <= sequence <= self._sequences[-1]:
+            return False
+        index = self._index(sequence)
+        return self._sequences[index] == sequence and self._rows[index] is not None
+
     def at(self, sequence: int) -> Stored:
         """Return a message that is there."""
         stored = self._rows[self._index(sequence)]

@@ -32,6 +32,10 @@ class Order(Generic[K]):
             self._heap = [(place, key) for key, place in self._places.items()]
             heapify(self._heap)
 
+    def place(self, key: K) -> float | None:
+        """Return the place of a key, or None if it is not there."""
+        return self._places.get(key)
+
     def drop(self, key: K) -> bool:
         """Take a key out; return whether it was there."""
         return self._places.pop(key, None) is not None

@@ -7,7 +7,7 @@ from itertools import islice
 from typing import ClassVar
 
 from sssnbus.stored import Draft, Stored
-from sssnbus.stores.base import Counts, Kind, Lease, Release, Selection
+from sssnbus.stores.base import Counts, Kind, Lease, Release, Selection, Standing, State
 from sssnbus.stores.memory.log import Log
 from sssnbus.stores.memory.order import Order
 
@@ -150,6 +150,35 @@ class Queue(Log):
         """Return how many messages are in each state."""
         delayed, leased = len(self._resting) + len(self._scheduled), len(self._tokens)
         return Counts(self.depth - delayed - leased, delayed, leased, len(self._done))
+
+    def restore(self, stored: Stored, standing: Standing) -> None:
+        """Let a message that was just put stand as it did elsewhere."""
+        sequence = stored.sequence
+        if standing.state is State.DONE:
+            for order in (self._ready, self._scheduled):
+                order.drop(sequence)
+            self.finish(stored)
+            return
+        if standing.attempt:
+            self._attempts[sequence] = standing.attempt
+        if standing.error is not None:
+            self._errors[sequence] = standing.error
+
+    def standing(self, sequence: int, ahead: float) -> Standing | None:
+        """Return how a message stands; ``ahead`` is what wall time is ahead of elapsed time."""
+        if not self.holds(sequence):
+            return None
+        attempt, error = self._attempts.get(sequence, 0), self._errors.get(sequence)
+        if sequence in self._done:
+            return Standing(State.DONE, attempt, None, error)
+        if (token := self._tokens.get(sequence)) is not None:
+            return Standing(State.LEASED, attempt, None, error, token, self._ends.place(sequence))
+        due = self._scheduled.place(sequence)
+        if due is None and (rest := self._resting.place(sequence)) is not None:
+            due = rest + ahead
+        if due is not None:
+            return Standing(State.DELAYED, attempt, due, error)
+        return Standing(State.READY, attempt, self._dues.get(sequence), error)
 
     def vacuum(self) -> int:
         """Remove what is done."""

@@ -33,6 +33,7 @@ from sssnbus.stores.base import (
     OrderingKey,
     Page,
     Placed,
+    Portable,
     Priority,
     QueueStore,
     Record,
@@ -41,6 +42,8 @@ from sssnbus.stores.base import (
     Selection,
     SelectiveClaim,
     Settlement,
+    Standing,
+    Usage,
 )
 from sssnbus.stores.memory.append import check_same, declared, plan_append
 from sssnbus.stores.memory.log import Log
@@ -49,11 +52,14 @@ from sssnbus.stores.memory.queue import Queue, first
 _COUNTER: Final = 0xFFF
 """The low bits of an id, which count within 4096 nanoseconds."""
 
+_FIRST_ID: Final = 10**18
+"""The lowest number of 19 digits: a clock that is far behind still makes whole ids."""
+
 _open_stores: WeakValueDictionary[str, "MemoryStore"] = WeakValueDictionary()
 
 
 class MemoryStore(
-    QueueStore, ByID, Catalogue, Records,
+    QueueStore, ByID, Catalogue, Records, Portable,
     AtomicBatch, AtomicMove, SelectiveClaim, Priority, Delay, OrderingKey, Fencing,
 ):  # fmt: skip
     """Messages in the memory of one process: everything a store can do, and gone when it is closed.
@@ -79,8 +85,7 @@ class MemoryStore(
         self._closed = False
         self._logs: dict[str, Log] = {}
         self._records: dict[tuple[str, str], Record] = {}
-        # The lowest number of 19 digits, less one: a clock that is far behind still makes whole ids.
-        self._id = 10**18 - 1
+        self._id = _FIRST_ID - 1
         self._at = 0.0
         self._count = 0
 
@@ -212,6 +217,14 @@ class MemoryStore(
         queue = self._fresh(log)
         return first(queue.peek(select), limit) if queue else []
 
+    async def standing(self, log: str, sequences: Sequence[int]) -> dict[int, Standing]:
+        self._guard()
+        queue = self._fresh(log)
+        if queue is None:
+            return {}
+        ahead = self._clock.time() - self._clock.elapsed()
+        return {n: standing for n in sequences if (standing := queue.standing(n, ahead)) is not None}
+
     async def transfer(
         self, source: str, target: str, *, limit: int, select: Selection | None = None
     ) -> list[Stored]:
@@ -260,11 +273,15 @@ class MemoryStore(
         elif log.removesuffix(DEAD) in self._logs:
             self._logs[log] = Log(log)
 
-    async def vacuum(self, log: str | None = None) -> int:
+    async def vacuum(self, log: str | None = None, *, compact: bool = False) -> int:
         self._guard()
         chosen = self._logs.values() if log is None else filter(None, [self._logs.get(log)])
-        count = sum(queue.vacuum() for queue in chosen if isinstance(queue, Queue))
-        return count
+        return sum(queue.vacuum() for queue in chosen if isinstance(queue, Queue))
+
+    async def usage(self) -> Usage:
+        self._guard()
+        last = None if self._id < _FIRST_ID else str(self._id)
+        return Usage(last, sum(log.size for log in self._logs.values()))
 
     async def get(self, space: str, name: str) -> Record | None:
         self._guard()
@@ -287,6 +304,20 @@ class MemoryStore(
     async def names(self, space: str) -> dict[str, Record]:
         self._guard()
         return {name: record for (its, name), record in self._records.items() if its == space}
+
+    async def spaces(self) -> list[str]:
+        self._guard()
+        return sorted({space for space, _ in self._records})
+
+    async def restore(self, log: str, items: Sequence[tuple[Draft, Standing]]) -> list[Placed]:
+        self._guard()
+        queue = self._queue(log)
+        placed = await self.append([draft for draft, _ in items])
+        assert queue is not None, "append has found it"
+        for place, (_, standing) in zip(placed, items, strict=True):
+            if not place.duplicate:
+                queue.restore(queue.at(place.sequence), standing)
+        return placed
 
     async def alive(self, owner: str) -> bool:
         self._guard()

@@ -4,10 +4,12 @@ import sqlite3
 from functools import partial
 
 from sssnbus.errors import ChannelKindMismatch
-from sssnbus.stores.base import DEAD, Catalogue, Counts, Kind, LogInfo
+from sssnbus.stores.base import DEAD, Catalogue, Counts, Kind, LogInfo, Usage
 from sssnbus.stores.sqlite import sql
 from sssnbus.stores.sqlite.append import Log, find_log
 from sssnbus.stores.sqlite.core import Core
+from sssnbus.stores.sqlite.file import DatabaseFile
+from sssnbus.stores.sqlite.lock import LockFile
 from sssnbus.stores.sqlite.select import STEP
 from sssnbus.stores.sqlite.settle import Removal
 from sssnbus.stores.sqlite.transaction import LAST_SEQUENCE, SEQUENCE_BITS, Transaction
@@ -37,16 +39,23 @@ class Logbook(Core, Catalogue):
         await self._write("A drop", partial(_drop, log))
         await self._sweep()
 
-    async def vacuum(self, log: str | None = None) -> int:
+    async def vacuum(self, log: str | None = None, *, compact: bool = False) -> int:
         """Remove messages in state *done*, of one log or of all; return how many.
 
-        It goes in steps, each a whole transaction. Cancelling it leaves the steps that were made.
+        It goes in steps, each a whole transaction. Cancelling it leaves the steps that were made. With
+        ``compact`` the file is then written anew, without the room that is free in it: that needs as much
+        disk again, and every other writer of the file waits.
         """
         removed = 0
         while step := await self._write("A vacuum", partial(_vacuum, log)):
             removed += step
         await self._sweep()
+        if compact:
+            await self._run_alone(compact_file)
         return removed
+
+    async def usage(self) -> Usage:
+        return await self._read(_usage)
 
     async def _sweep(self) -> None:
         while await self._write("A sweep", _sweep):
@@ -116,6 +125,32 @@ def _vacuum(name: str | None, transaction: Transaction) -> int:
         removal.cut(position, None, size, open=False)
     removal.write()
     return removal.count
+
+
+def _usage(conn: sqlite3.Connection) -> Usage:
+    conn.execute(sql.SNAPSHOT)
+    try:
+        (last,) = conn.execute(sql.CLOCK).fetchone()
+        # Pages and not the files: what a checkpoint has still to do does not count twice.
+        (pages,) = conn.execute(sql.PAGE_COUNT).fetchone()
+        (size,) = conn.execute(sql.PAGE_SIZE).fetchone()
+    finally:
+        conn.execute(sql.COMMIT)
+    return Usage(str(last) if last else None, pages * size)
+
+
+def compact_file(conn: sqlite3.Connection, ticket: LockFile, file: DatabaseFile) -> None:
+    """Write the database anew, without free pages, and move it out of the WAL."""
+    with ticket:
+        file.check(conn)
+        conn.execute(sql.VACUUM)
+        # If somebody goes on reading what was, the file shrinks with a later checkpoint: all wait for us.
+        conn.execute(sql.SHORT_WAIT)
+        try:
+            conn.execute(sql.TRUNCATE).fetchone()
+        finally:
+            conn.execute(sql.USUAL_WAIT)
+        file.note()
 
 
 def _sweep(transaction: Transaction) -> bool:

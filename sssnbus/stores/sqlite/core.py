@@ -27,9 +27,11 @@ from sssnbus.stores.base import Store
 from sssnbus.stores.sqlite.bell import Bells
 from sssnbus.stores.sqlite.connection import Connection, call_soon
 from sssnbus.stores.sqlite.failure import opening, translated
+from sssnbus.stores.sqlite.file import DatabaseFile
 from sssnbus.stores.sqlite.fork import Forkable, track, untrack
 from sssnbus.stores.sqlite.holds import Holds
 from sssnbus.stores.sqlite.keeper import Keeper
+from sssnbus.stores.sqlite.lock import LockFile
 from sssnbus.stores.sqlite.opened import Opened
 from sssnbus.stores.sqlite.settle import leave
 from sssnbus.stores.sqlite.transaction import Transaction
@@ -186,12 +188,36 @@ class Core(Store, Forkable):
         result: T = await self._writer.perform(Operation(what, apply))
         return result
 
+    async def _run_alone(
+        self, function: Callable[[sqlite3.Connection, LockFile, DatabaseFile], None]
+    ) -> None:
+        """Run a function in the thread that writes, between two transactions.
+
+        Once it has begun it is waited for, however often the task is cancelled.
+        """
+        self._check()
+        opened = self._opened
+        work = partial(function, self._connection.raw, opened.ticket, opened.file)
+        running = asyncio.ensure_future(self._connection.run(work))
+        cancelled: asyncio.CancelledError | None = None
+        while not running.done():
+            try:
+                await asyncio.wait([running])
+            except asyncio.CancelledError as exc:
+                cancelled = exc
+        error = running.exception()
+        if cancelled is not None:
+            raise cancelled
+        if isinstance(error, Exception):
+            raise translated(error, self.url) from error
+
     async def _open(self) -> None:
         loop = asyncio.get_running_loop()
         abandoned = threading.Event()
         opened = Opened(self._path, self.url, self.durability, self._mode)
         connection = Connection(partial(opened.open, abandoned), "sssnbus-sqlite-writer")
         connecting = loop.create_task(connection.connect(), name="sssnbus-sqlite-open")
+        reader: Connection | None = None
         try:
             done, _ = await asyncio.wait([connecting], timeout=self._write_timeout)
             if not done:
@@ -201,12 +227,16 @@ class Core(Store, Forkable):
                 reader = Connection(opened.take_reader, "sssnbus-sqlite-reader")
                 await reader.connect()
             if self._phase is not Phase.NEW:
-                reader.end()
                 raise ClosedError(f"Store {self.url}")
         except BaseException:
             abandoned.set()
             connecting.cancel()
-            connection.end(opened.close)
+            close_writer = partial(connection.end, opened.close)
+            if reader is None:
+                close_writer()
+            else:
+                # Its thread may have begun, and would wait for ever.
+                reader.end(then=close_writer)
             raise
         self._loop = loop
         self._opened, self._connection, self._reader = opened, connection, reader

@@ -20,6 +20,7 @@ from sssnbus.stores.sqlite.file import DatabaseFile
 from sssnbus.stores.sqlite.fork import keep_for_ever
 from sssnbus.stores.sqlite.holds import Holds
 from sssnbus.stores.sqlite.lock import LockFile
+from sssnbus.stores.sqlite.owner import bury, dead_owners
 from sssnbus.stores.sqlite.settle import renew
 from sssnbus.stores.sqlite.transaction import HINT, Transaction
 
@@ -111,11 +112,8 @@ class Keeper:
     def _tick(self, connection: sqlite3.Connection, ticket: LockFile) -> None:
         if self._holds.due(self._clock.elapsed()):
             self._write(connection, ticket, lambda transaction: renew(transaction, self._holds))
-        owners = connection.execute(sql.OTHER_OWNERS, (self._owner,)).fetchall()
-        dead = [number for (number,) in owners if self._marks.is_marked(number) is False]
-        # If somebody removed the lock file, the owners that came since hold their bytes elsewhere.
-        if dead and self._marks.is_at(self._file.lock_path):
-            self._write(connection, ticket, lambda transaction: bury_owners(transaction, dead))
+        if dead := dead_owners(connection, self._marks, self._file.lock_path, self._owner):
+            self._write(connection, ticket, lambda transaction: bury(transaction.conn, dead))
             if self._bells is not None:
                 self._bells.ring(HINT)
             call_soon(self._loop, self._on_news)
@@ -133,10 +131,3 @@ class Keeper:
             finally:
                 if connection.in_transaction:
                     connection.execute(sql.ROLLBACK)
-
-
-def bury_owners(transaction: Transaction, numbers: list[int]) -> None:
-    """Free what dead owners held, and forget them."""
-    for number in numbers:
-        transaction.conn.execute(sql.FREE_OWNED, (number,))
-        transaction.conn.execute(sql.END_OWNER, (number,))

@@ -34,7 +34,7 @@ class Opened:
         try:
             self.marks = LockFile(self.file.lock_path, self._mode)
             boot = boot_id()
-            self.number = register(writer, self.ticket, self.marks, boot)
+            self.number = register(writer, self.ticket, self.marks, self.file.lock_path, boot)
             self.owner = f"{boot}:{self.number}"
             reader = connect(self.file, self._durability)
             self._raw.append(reader)

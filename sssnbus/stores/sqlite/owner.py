@@ -23,8 +23,12 @@ def boot_id() -> str:
         return "unknown"
 
 
-def register(connection: sqlite3.Connection, ticket: LockFile, marks: LockFile, boot: str) -> int:
-    """Enter a new owner; return its number. The first one after a boot ends all older leases."""
+def register(connection: sqlite3.Connection, ticket: LockFile, marks: LockFile, path: str, boot: str) -> int:
+    """Enter a new owner; return its number.
+
+    The first one after a boot ends all older leases. Everyone frees what dead owners held: a command that
+    only lives for one claim would not see a keeper do it.
+    """
     with ticket:
         connection.execute(sql.BEGIN)
         try:
@@ -35,6 +39,7 @@ def register(connection: sqlite3.Connection, ticket: LockFile, marks: LockFile, 
                 connection.execute(sql.SET_BOOT, (boot,))
             number = connection.execute(sql.ADD_OWNER).lastrowid
             assert number is not None
+            bury(connection, dead_owners(connection, marks, path, number))
             # Before the commit: nobody may see the row without its lock.
             if marks.mark(number):
                 connection.execute(sql.OWNER_LOCKED, (number,))
@@ -43,6 +48,21 @@ def register(connection: sqlite3.Connection, ticket: LockFile, marks: LockFile, 
             if connection.in_transaction:
                 connection.execute(sql.ROLLBACK)
     return number
+
+
+def dead_owners(connection: sqlite3.Connection, marks: LockFile, path: str, own: int) -> list[int]:
+    """Return the owners whose process has ended without a word."""
+    owners = connection.execute(sql.OTHER_OWNERS, (own,)).fetchall()
+    dead = [number for (number,) in owners if marks.is_marked(number) is False]
+    # If somebody removed the lock file, the owners that came since hold their bytes elsewhere.
+    return dead if dead and marks.is_at(path) else []
+
+
+def bury(connection: sqlite3.Connection, numbers: list[int]) -> None:
+    """Free what dead owners held, and forget them."""
+    for number in numbers:
+        connection.execute(sql.FREE_OWNED, (number,))
+        connection.execute(sql.END_OWNER, (number,))
 
 
 def is_alive(marks: LockFile, owner: str, own: str) -> bool | None:

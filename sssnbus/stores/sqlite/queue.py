@@ -15,6 +15,7 @@ from sssnbus.stores.base import (
     Release,
     Selection,
     Settlement,
+    Standing,
 )
 from sssnbus.stores.sqlite import select as selecting
 from sssnbus.stores.sqlite import settle as settling
@@ -73,6 +74,9 @@ class Queues(Logs, QueueStore):
     async def peek(self, log: str, *, limit: int, select: Selection | None = None) -> list[Stored]:
         return await self._read(_peek, log, self._clock.time(), self._clock.elapsed(), max(limit, 0), select)
 
+    async def standing(self, log: str, sequences: Sequence[int]) -> dict[int, Standing]:
+        return await self._read(_standing, log, sequences, self._clock.time(), self._clock.elapsed())
+
     async def transfer(
         self, source: str, target: str, *, limit: int, select: Selection | None = None
     ) -> list[Stored]:
@@ -98,9 +102,10 @@ class Queues(Logs, QueueStore):
         if log is None:
             return 0, Leases([], None)
         refresh(transaction, log, self._holds)
-        positions = selecting.ready(transaction.conn, log, select, max(limit, 0))
-        tokens = self._tokens
-        leases = settling.lease(transaction, log, positions, worker, owner, seconds, tokens.__next__)
+        token, leases = self._tokens.__next__, list[Lease]()
+        # Once more when there was nothing left of what was found.
+        while not leases and (positions := selecting.ready(transaction.conn, log, select, max(limit, 0))):
+            leases = settling.lease(transaction, log, positions, worker, owner, seconds, token)
         return log.base, Leases(leases, settling.next_due(transaction, log))
 
     def _settle(self, name: str, settlements: Sequence[Settlement], transaction: Transaction) -> list[bool]:
@@ -137,10 +142,14 @@ class Queues(Logs, QueueStore):
         conn = transaction.conn
         if origin.kind == Kind.QUEUE:
             refresh(transaction, origin, self._holds)
-            positions = selecting.oldest_ready(conn, origin, select, max(limit, 0), done=True)
+            moving: list[Stored] = []
+            while not moving and (
+                positions := selecting.oldest_ready(conn, origin, select, max(limit, 0), done=True)
+            ):
+                moving = settling.present(transaction, origin, positions)
         else:
-            positions = selecting.of_log(conn, origin, select, max(limit, 0))
-        return _move(transaction, origin, target, positions)
+            moving = selecting.stored_at(conn, selecting.of_log(conn, origin, select, max(limit, 0)))
+        return _move(transaction, origin, target, moving)
 
 
 def _peek(
@@ -157,9 +166,30 @@ def _peek(
     return selecting.stored_at(conn, sorted(set(positions))[:limit])
 
 
-def _move(transaction: Transaction, origin: Log, target: str, positions: Sequence[int]) -> list[Stored]:
+def _standing(
+    conn: sqlite3.Connection, name: str, sequences: Sequence[int], now: float, elapsed: float
+) -> dict[int, Standing]:
+    found = {}
+    conn.execute(sql.SNAPSHOT)
+    try:
+        row = conn.execute(sql.LOG, (name,)).fetchone()
+        log = None if row is None else Log(name, row)
+        if log is None:
+            return {}
+        if log.kind != Kind.QUEUE:
+            raise ChannelKindMismatch(name, log.kind, Kind.QUEUE)
+        for sequence in sequences:
+            job = conn.execute(sql.STANDING, (log.base + sequence,)).fetchone()
+            if job is not None:
+                found[sequence] = selecting.standing(job, now, elapsed)
+    finally:
+        conn.execute(sql.COMMIT)
+    return found
+
+
+def _move(transaction: Transaction, origin: Log, target: str, moving: Sequence[Stored]) -> list[Stored]:
     conn = transaction.conn
-    moving = selecting.stored_at(conn, positions)
+    positions = [origin.base + stored.sequence for stored in moving]
     drafts = [_as_draft(target, stored) for stored in moving]
     removal = Removal(transaction, origin)
     if origin.name == target:

@@ -5,9 +5,9 @@ from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
 from sssnbus.stored import Stored
-from sssnbus.stores.base import Selection
+from sssnbus.stores.base import Selection, Standing, State
 from sssnbus.stores.sqlite import sql
-from sssnbus.stores.sqlite.append import DONE, READY, Log
+from sssnbus.stores.sqlite.append import DELAYED, DONE, LEASED, READY, Log
 
 STEP: Final = 1000
 """Rows that one statement or one transaction touches at most, beside what the caller asked for."""
@@ -121,6 +121,22 @@ def ready_by_time(
         named = set(of_ids(conn, log, select))
         return [position for position in positions if position in named]
     return [stored.sequence + log.base for stored in stored_at(conn, positions) if _within(stored.id, select)]
+
+
+def standing(job: tuple[Any, ...], now: float, elapsed: float) -> Standing:
+    """Return what the row of a job says about a moment."""
+    state, attempt, due, until, error, token = job
+    if state == DONE:
+        return Standing(State.DONE, attempt, None, error)
+    if state == LEASED and until > elapsed:
+        return Standing(State.LEASED, attempt, None, error, token, until)
+    if state == DELAYED and until is not None and until > elapsed:
+        return Standing(State.DELAYED, attempt, now + until - elapsed, error)
+    early = due is not None and due > now
+    # One that waits behind its key counts as ready; that it is due later is not lost.
+    if state == DELAYED and early:
+        return Standing(State.DELAYED, attempt, due, error)
+    return Standing(State.READY, attempt, due if early else None, error)
 
 
 def _jobs(conn: sqlite3.Connection, log: Log, select: Selection) -> list[tuple[int, int, int]]:

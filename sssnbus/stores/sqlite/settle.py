@@ -1,14 +1,18 @@
 """Inside a transaction: handing out messages of a queue, and what ends that."""
 
+import logging
 from collections.abc import Callable, Sequence
 
 from sssnbus.errors import ChannelKindMismatch
+from sssnbus.stored import Stored
 from sssnbus.stores.base import DEAD, Ack, Bury, Kind, Lease, Release, Settlement
 from sssnbus.stores.sqlite import select as selecting
 from sssnbus.stores.sqlite import sql
 from sssnbus.stores.sqlite.append import DELAYED, DONE, HELD, READY, Log, Rows, find_log
 from sssnbus.stores.sqlite.holds import Holds
 from sssnbus.stores.sqlite.transaction import Transaction
+
+_log = logging.getLogger(__name__)
 
 
 def find_queue(transaction: Transaction, name: str) -> Log | None:
@@ -51,14 +55,30 @@ def lease(
     conn = transaction.conn
     deadline = transaction.elapsed + seconds
     leases = []
-    for position, stored in zip(positions, selecting.stored_at(conn, positions), strict=True):
-        attempts, error = conn.execute(sql.CLAIMED, (position,)).fetchone()
+    for stored in present(transaction, log, positions):
+        attempts, error = conn.execute(sql.CLAIMED, (log.base + stored.sequence,)).fetchone()
         leases.append(Lease(stored, token(), attempts + 1, deadline, error))
     conn.executemany(
         sql.LEASE,
         [(worker, owner, lease.token, deadline, log.base + lease.stored.sequence) for lease in leases],
     )
     return leases
+
+
+def present(transaction: Transaction, log: Log, positions: Sequence[int]) -> list[Stored]:
+    """Return the messages of a queue at positions; take out, aloud, what damage has left of others."""
+    found = selecting.stored_at(transaction.conn, positions)
+    if len(found) < len(positions):
+        removal = Removal(transaction, log)
+        for position in sorted({*positions} - {log.base + stored.sequence for stored in found}):
+            _log.error(
+                "Message %d of queue %r was destroyed in the store; it is counted no more.",
+                position - log.base,
+                log.name,
+            )
+            removal.cut_any(position)
+        removal.write()
+    return found
 
 
 def next_due(transaction: Transaction, log: Log) -> float | None:

@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from typing import Final
 
+from sssnbus.stores.sqlite.failure import BUSY_SECONDS
+
 
 def _inserts(head: str, row: str) -> Mapping[int, str]:
     return {count: head + ", ".join([row] * count) for count in (64, 8, 1)}
@@ -18,8 +20,12 @@ RELEASE: Final = "RELEASE operation"
 TRUNCATE: Final = "PRAGMA wal_checkpoint(TRUNCATE)"
 PASSIVE: Final = "PRAGMA wal_checkpoint(PASSIVE)"
 PAGE_SIZE: Final = "PRAGMA page_size"
+PAGE_COUNT: Final = "PRAGMA page_count"
+VACUUM: Final = "VACUUM"
 ONLY_QUERIES: Final = "PRAGMA query_only = ON"
 NO_WAIT: Final = "PRAGMA busy_timeout = 0"
+SHORT_WAIT: Final = "PRAGMA busy_timeout = 1000"
+USUAL_WAIT: Final = f"PRAGMA busy_timeout = {int(BUSY_SECONDS * 1000)}"
 QUICK_CHECK: Final = "PRAGMA quick_check(1)"
 DATA_VERSION: Final = "PRAGMA data_version"
 
@@ -93,6 +99,7 @@ ADD_JOBS: Final = _inserts(
 )
 JOB: Final = "SELECT state, key, size FROM job WHERE position = ?"
 HELD: Final = "SELECT key, size FROM job WHERE position = ? AND token = ? AND state = 2 AND until > ?"
+STANDING: Final = "SELECT state, attempts, due, until, error, token FROM job WHERE position = ?"
 RANK: Final = "SELECT state, priority FROM job WHERE position = ?"
 CUT_JOB: Final = "DELETE FROM job WHERE position = ?"
 CUT_JOBS: Final = "DELETE FROM job WHERE position > ? AND position <= ?"
@@ -158,6 +165,7 @@ GIVE_BACK: Final = (
 )
 EXTEND: Final = "UPDATE job SET until = ?1 WHERE position = ?2 AND token = ?3 AND state = 2 AND until > ?4"
 RENEW: Final = "UPDATE job SET until = ? WHERE position = ? AND token = ? AND state = 2"
+RESTORE: Final = "UPDATE job SET attempts = ?, error = ? WHERE position = ?"
 COUNTS: Final = (
     "SELECT (SELECT count(*) FROM job INDEXED BY job_due"
     "  WHERE state = 1 AND log = ?1 AND due > ?2),"
@@ -186,6 +194,7 @@ CUT_KEYS: Final = (
 GET: Final = "SELECT value, version FROM record WHERE space = ? AND name = ?"
 PUT: Final = "INSERT OR REPLACE INTO record VALUES (?, ?, ?, ?)"
 DELETE: Final = "DELETE FROM record WHERE space = ? AND name = ?"
+SPACES: Final = "SELECT DISTINCT space FROM record ORDER BY space"
 NAMES: Final = "SELECT name, value, version FROM record WHERE space = ? ORDER BY name"
 
 # Owners

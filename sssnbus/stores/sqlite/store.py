@@ -4,10 +4,11 @@ from sssnbus.stores.base import AtomicBatch, AtomicMove, Delay, Fencing, Orderin
 from sssnbus.stores.sqlite.catalogue import Logbook
 from sssnbus.stores.sqlite.queue import Queues
 from sssnbus.stores.sqlite.record import Doorbells, Shelf
+from sssnbus.stores.sqlite.restore import Restoring
 
 
 class SQLiteStore(
-    Queues, Logbook, Shelf, Doorbells,
+    Queues, Logbook, Shelf, Restoring, Doorbells,
     AtomicBatch, AtomicMove, SelectiveClaim, Priority, Delay, OrderingKey, Fencing,
 ):  # fmt: skip
     """One SQLite file, shared by any number of processes of one machine, with no server.

@@ -15,7 +15,7 @@ from tests.stores.sqlite.tools import ROOT, draft, opened, program
 
 SCANS = {
     # The catalogue and the spaces of records are read as a whole by their users.
-    "LOGS", "NAMES", "DONE_LOG",
+    "LOGS", "NAMES", "SPACES", "DONE_LOG",
     # What is as short as the list of open stores, or of what they hold.
     "OTHER_OWNERS", "NEXT_DROPPED", "END_OWNERS", "END_LEASES", "FREE_OWNED",
 }  # fmt: skip

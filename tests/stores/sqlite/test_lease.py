@@ -41,6 +41,20 @@ async def take(store: SQLiteStore) -> Lease | None:
     return leases[0] if leases else None
 
 
+async def test_the_next_opener_frees_what_a_killed_owner_held(path: Path) -> None:
+    """Who opens the file after a kill -9 can claim the message at once, even if it is gone again soon."""
+    async with opened(path) as store:
+        await store.append([draft()])
+    with program(path, WORKER, "600", "renew") as other:
+        await asyncio.to_thread(other.line)
+        other.process.kill()
+        other.process.wait()
+        async with opened(path) as store:
+            lease = await take(store)
+    assert lease is not None
+    assert lease.attempt == 2
+
+
 async def test_a_killed_owner_is_replaced_within_a_second(store: SQLiteStore, path: Path) -> None:
     """After kill -9 of a worker its message is ready long before its lease ends, and counts as tried."""
     await store.append([draft()])
