@@ -1,6 +1,7 @@
 """Who may import whom: the floor plan of the package, checked over every import there is."""
 
 import ast
+import importlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,12 +10,12 @@ import pytest
 ROOT = Path(__file__).parent.parent
 
 # From top to bottom. A room imports only rooms on lines below its own; rooms on one line do not know
-# each other. So `testing`, what users test with, may import `bus` and below, and nothing may import the
-# front door.
+# each other. So `testing`, what users test with, may import `bus` and below, and only the command line
+# comes in by the front door, as any other program does.
 PACKAGE = """
 __main__
-__init__
 cli
+__init__
 service
 testing
 bus
@@ -78,6 +79,25 @@ def violations(module: str, source: str) -> list[str]:
     return found
 
 
+def private_to_the_command_line(module: str, source: str) -> list[str]:
+    """Return what a module of the command line imports that is neither its own room's nor public."""
+    doors = {name: set(importlib.import_module(name).__all__) for name in ("sssnbus", "sssnbus.stores")}
+    found = []
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            names = [(alias.name, "") for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            names = [(node.module or "", alias.name) for alias in node.names]
+        else:
+            continue
+        for home, name in names:
+            inside = f"{home}.{name}".startswith("sssnbus.cli")
+            ours = home.split(".")[0] == "sssnbus"
+            if ours and not inside and name not in doors.get(home, ()):
+                found.append(f"{module}:{node.lineno} imports {name or 'all'} from {home}")
+    return found
+
+
 def modules() -> dict[str, Path]:
     """Return every module of the package by its name."""
     names = {}
@@ -91,6 +111,18 @@ def test_floor_plan() -> None:
     """Every import of the package goes downwards."""
     found = [text for name, path in modules().items() for text in violations(name, path.read_text())]
     assert not found, "\n".join(found)
+
+
+def test_the_command_line_uses_public_names() -> None:
+    """What the command line does, any program can do: it imports public names only (SB-262, SB-263)."""
+    cli = {name: path for name, path in modules().items() if name.startswith("sssnbus.cli")}
+    found = [
+        text for name, path in cli.items() for text in private_to_the_command_line(name, path.read_text())
+    ]
+    assert not found, "\n".join(found)
+    for planted in ("from sssnbus.bus import Bus", "import sssnbus.bus", "from sssnbus import bus"):
+        assert len(private_to_the_command_line("sssnbus.cli.write", planted)) == 1
+    assert private_to_the_command_line("sssnbus.cli.write", "from sssnbus import Bus\nimport json") == []
 
 
 def test_everything_has_a_place() -> None:
@@ -128,6 +160,7 @@ def test_planted_import_is_found(module: str, source: str) -> None:
     ("module", "source"),
     [
         ("sssnbus", "from sssnbus.bus import Bus as Bus"),
+        ("sssnbus.cli.write", "from sssnbus import Bus"),
         ("sssnbus.testing.checks", "from sssnbus.bus import Bus"),
         ("sssnbus.delivery.fanout", "from sssnbus.delivery import policy"),
         ("sssnbus.bus", "from sssnbus.stores import Store, registry"),

@@ -29,7 +29,7 @@ def blocks() -> list[Block]:
     def collect(example: Example) -> None:
         found.append(Block(example.region.lexemes["arguments"], example.line, str(example.parsed)))
 
-    parsers = [CodeBlockParser(language, collect) for language in ("python", "text")]
+    parsers = [CodeBlockParser(language, collect) for language in ("python", "sh", "text")]
     for example in Sybil(parsers=parsers).parse(README).examples():
         example.evaluate()
     return sorted(found, key=lambda block: block.line)
@@ -55,6 +55,30 @@ def test_program(program: Block, output: Block, tmp_path: Path) -> None:
     assert run.stdout == output.text
 
 
+SCRIPTS = [
+    pytest.param(block, after, id=f"line {block.line}")
+    for block, after in itertools.pairwise(BLOCKS)
+    if block.language == "sh" and after.language == "text"
+]
+
+
+@pytest.mark.parametrize(("script", "output"), SCRIPTS)
+def test_script(script: Block, output: Block, tmp_path: Path) -> None:
+    """A script of the README runs in a shell and prints the block that follows it."""
+    path = f"{Path(sys.executable).parent}:/usr/bin:/bin"
+    run = subprocess.run(
+        ["bash", "-eu", "-c", script.text], cwd=tmp_path, env={"PATH": path, "HOME": str(tmp_path)},
+        capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert (run.returncode, run.stderr) == (0, "")
+    assert run.stdout == output.text
+
+
+def test_blocks_are_found() -> None:
+    """There are programs and scripts to run: nothing is left out by a change of the page's form."""
+    assert (len(PROGRAMS), len(SCRIPTS), len(NAMED)) == (2, 1, 2)
+
+
 @pytest.mark.parametrize("first", ["subscriber.py", "publisher.py"])
 def test_two_processes(first: str, tmp_path: Path) -> None:
     """The publisher and the subscriber meet, whichever of them is started first."""
@@ -74,7 +98,8 @@ def test_two_processes(first: str, tmp_path: Path) -> None:
             process.kill()
             process.communicate()
     assert {name: error for name, (_, error) in outcomes.items()} == dict.fromkeys(running, "")
-    assert outcomes["subscriber.py"][0] == BLOCKS[-1].text
+    received = BLOCKS[BLOCKS.index(NAMED["publisher.py"]) + 1].text
+    assert outcomes["subscriber.py"][0] == received
     assert outcomes["publisher.py"][0].splitlines() == [f"Published as number {n}" for n in (1, 2, 3)]
 
 

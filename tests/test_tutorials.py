@@ -2,6 +2,7 @@
 
 import ast
 import io
+import os
 import subprocess
 import sys
 import tokenize
@@ -10,7 +11,8 @@ from pathlib import Path
 import pytest
 
 FOLDER = Path(__file__).parent.parent / "tutorials"
-TUTORIALS = sorted(FOLDER.glob("[0-9][0-9]_*.py"))
+TUTORIALS = sorted(FOLDER.glob("[0-9][0-9]_*.*"))
+PROGRAMS = [path for path in TUTORIALS if path.suffix == ".py"]
 
 MAX_LINES = 60
 
@@ -23,7 +25,8 @@ NO_CODE = {
     tokenize.NL,
 }
 
-tutorials = pytest.mark.parametrize("tutorial", TUTORIALS, ids=lambda path: path.stem)
+PATIENCE = 120
+"""Seconds that a tutorial may take on a machine with much else to do."""
 
 
 def docstrings(tree: ast.Module) -> set[int]:
@@ -46,7 +49,8 @@ def code_lines(source: str) -> int:
     return len(lines - docstrings(ast.parse(source)))
 
 
-@tutorials
+@pytest.mark.timeout(PATIENCE + 10)
+@pytest.mark.parametrize("tutorial", TUTORIALS, ids=lambda path: path.stem)
 def test_output(tutorial: Path, tmp_path: Path) -> None:
     """A tutorial runs without a warning or a server, ends by itself, and prints what is expected.
 
@@ -54,13 +58,16 @@ def test_output(tutorial: Path, tmp_path: Path) -> None:
     SN-17, SN-19, SN-22, SN-23, SN-24, SN-27, SN-29, SN-31, SN-32, SN-33, SN-35 and SN-36; the work queue
     SN-38, SN-40, SN-41 and SN-46.
     """
+    command = [sys.executable, "-W", "error"] if tutorial.suffix == ".py" else ["bash"]
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     run = subprocess.run(
-        [sys.executable, "-W", "error", str(tutorial)],
+        [*command, str(tutorial)],
         cwd=tmp_path,
+        env={**os.environ, "PATH": path, "TMPDIR": str(tmp_path)},
         capture_output=True,
         text=True,
         encoding="utf-8",
-        timeout=50,
+        timeout=PATIENCE,
         check=False,
     )
     assert (run.returncode, run.stderr) == (0, "")
@@ -68,7 +75,7 @@ def test_output(tutorial: Path, tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [], "a tutorial leaves nothing behind"
 
 
-@tutorials
+@pytest.mark.parametrize("tutorial", PROGRAMS, ids=lambda path: path.stem)
 def test_shape(tutorial: Path) -> None:
     """A tutorial says what it teaches, has a ``main``, and is short enough to be read in one go."""
     source = tutorial.read_text(encoding="utf-8")

@@ -3,51 +3,19 @@
 Data goes to stdout and words to stderr. The exit code is 0 for done, 1 for an error, 2 for nothing there.
 """
 
-import argparse
-import importlib
 import os
+import signal
 import sys
-from collections.abc import Mapping, Sequence
-from types import MappingProxyType
-from typing import Final, NamedTuple, NoReturn, Protocol, cast
+from collections.abc import Sequence
+from contextlib import suppress
 
-from sssnbus.errors import BusError
-
-PROG: Final = "sssnbus"
-
-
-class Command(NamedTuple):
-    """A word of the command line."""
-
-    module: str
-    """Where it lives; imported only when it is called."""
-    summary: str
-
-
-class CommandModule(Protocol):
-    """What the module of a command holds."""
-
-    def add_arguments(self, parser: argparse.ArgumentParser) -> None:
-        """Declare the command's own arguments."""
-
-    def run(self, options: argparse.Namespace) -> int:
-        """Do it, and return the exit code."""
-
-
-COMMANDS: Final[Mapping[str, Command]] = MappingProxyType(
-    {
-        "demo": Command(
-            "sssnbus.cli.demo", "events and jobs between real processes, one of which may be killed"
-        ),
-    }
-)
-
-
-class Parser(argparse.ArgumentParser):
-    """A parser whose errors are one line on stderr and exit code 1."""
-
-    def error(self, message: str) -> NoReturn:
-        self.exit(1, f"{PROG}: error: {message}\n")
+from sssnbus.cli import commands, output
+from sssnbus.cli.commands import COMMANDS as COMMANDS
+from sssnbus.cli.commands import PROG, Words
+from sssnbus.cli.context import Context
+from sssnbus.cli.problem import Problem, WrongWords
+from sssnbus.cli.settings import PREFIX, load
+from sssnbus.cli.stopping import Stopped
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -56,62 +24,100 @@ def main(argv: Sequence[str] | None = None) -> int:
     Args:
         argv: The words after the program's name; those of this process when left out.
     """
-    words = list(sys.argv[1:] if argv is None else argv)
-    # Options of the program stand before the command; what follows the command belongs to it.
-    split = next((place for place, text in enumerate(words) if not text.startswith("-")), len(words))
+    call = _Call()
     try:
-        options = _parser().parse_args(words[:split])
-        if options.version:
-            print(f"{PROG} {_version()}")
-            return 0
-        if split == len(words):
-            _parser().print_help()
-            return 0
-        return _run(words[split], words[split + 1 :])
+        return call.run(list(sys.argv[1:] if argv is None else argv))
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else 1
     except BrokenPipeError:
-        # Whoever read our output has gone. Nothing may be written to it any more, at exit either.
+        # Whoever read our output has gone, and knows.
+        _forget_stdout()
+        return 1
+    except (KeyboardInterrupt, Stopped) as stop:
+        return _stopped(stop)
+    except Problem as problem:
+        output.report(problem, json=call.json and not isinstance(problem, WrongWords))
+        return problem.status
+    except Exception as error:
+        output.report(_told(error), json=call.json)
+        return 1
+
+
+class _Call:
+    """One run of the program."""
+
+    def __init__(self) -> None:
+        self.json = False
+        """Whether errors are told as JSON."""
+
+    def run(self, given: list[str]) -> int:
+        words = commands.split(given)
+        if words.help:
+            output.line(commands.overview())
+            return 0
+        self.json = words.json
+        options = None if words.command is None else commands.parse(words.command, words.rest)
+        self.json |= bool(getattr(options, "json", False))
+        _check_actions(words)
+        if words.version:
+            from sssnbus import __version__
+
+            output.line(f"{PROG} {__version__}")
+            return 0
+        context = Context(words.place, words.quiet, load(os.environ))
+        if context.settings.logging_enabled:
+            import logging
+
+            logging.basicConfig(level=logging.DEBUG if context.settings.debug else logging.INFO)
+        if words.action:
+            from sssnbus.cli.queues import upkeep
+
+            return upkeep.run(words, context)
+        if words.command is None or options is None:
+            output.line(commands.overview())
+            return 0
+        if words.command not in commands.STORELESS:
+            # What is wrong with the place is told before standard input is read.
+            _ = context.target
+        return commands.module_of(words.command).run(options, context)
+
+
+def _check_actions(words: Words) -> None:
+    if words.status and words.command is not None:
+        raise Problem("--status cannot be used with commands", code="INVALID_ARGUMENT")
+    if words.compact and not words.vacuum:
+        raise Problem("--compact can only be used with --vacuum", code="INVALID_ARGUMENT")
+    if words.vacuum and words.command is not None:
+        raise Problem("--vacuum cannot be used with commands", code="INVALID_ARGUMENT")
+
+
+def _stopped(stop: BaseException) -> int:
+    if isinstance(stop, Stopped) and stop.signal is not signal.SIGINT:
+        output.say(f"{PROG}: ended by {stop.signal.name}")
+        return 128 + stop.signal
+    output.say(f"\n{PROG}: interrupted")
+    return 0
+
+
+def _told(error: Exception) -> Problem:
+    """Return what people are told of an error; the traceback, too, if they asked for it."""
+    from sssnbus import BusError, UsageError
+
+    if os.environ.get(f"{PREFIX}DEBUG", "").lower() in ("1", "true", "yes", "on"):
+        import traceback
+
+        traceback.print_exception(error)
+    if isinstance(error, BusError):
+        code = "INVALID_ARGUMENT" if isinstance(error, UsageError) else "ERROR"
+        return Problem(str(error), code=code, retryable=error.retryable)
+    if isinstance(error, OSError):
+        return Problem(str(error))
+    kind = type(error).__name__
+    return Problem(f"unexpected {kind}: {error}. Set {PREFIX}DEBUG=1 to see where it comes from.")
+
+
+def _forget_stdout() -> None:
+    """Let nothing be written to a pipe that nobody reads, at exit either."""
+    # It may be closed, or no file at all.
+    with suppress(OSError, ValueError, AttributeError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
-    except BusError as error:
-        print(f"{PROG}: error: {error}", file=sys.stderr)
-        return 1
-
-
-def _parser() -> Parser:
-    width = max(map(len, COMMANDS))
-    listed = "\n".join(f"  {name:{width}}  {command.summary}" for name, command in COMMANDS.items())
-    parser = Parser(
-        prog=PROG,
-        usage=f"{PROG} [--version] [--help] COMMAND ...",
-        description="An event bus in one SQLite file, with no broker to run.",
-        epilog=f"commands:\n{listed}\n\n'{PROG} COMMAND --help' tells more of one.",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
-    parser.add_argument("--version", action="store_true", help="print the version and end")
-    return parser
-
-
-def _run(name: str, words: Sequence[str]) -> int:
-    if name not in COMMANDS:
-        raise SystemExit(_fail(f"unknown command {name!r}; known are {', '.join(COMMANDS)}"))
-    module = cast(CommandModule, importlib.import_module(COMMANDS[name].module))
-    parser = Parser(prog=f"{PROG} {name}", description=COMMANDS[name].summary, allow_abbrev=False)
-    module.add_arguments(parser)
-    return module.run(parser.parse_args(words))
-
-
-def _fail(text: str) -> int:
-    print(f"{PROG}: error: {text}", file=sys.stderr)
-    return 1
-
-
-def _version() -> str:
-    from importlib.metadata import PackageNotFoundError, version
-
-    try:
-        return version(PROG)
-    except PackageNotFoundError:
-        return "(not installed)"

@@ -40,7 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--json", action="store_true", help="print the result as one JSON object, and the progress to stderr")
 
 
-def run(options: argparse.Namespace) -> int:
+def run(options: argparse.Namespace, context: object) -> int:
     """Run the demo and return the exit code."""
     from sssnbus.cli.demo.stage import perform
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 from urllib.parse import quote
 
-from sssnbus.channels.statistics import QueueStatistics
+from sssnbus import QueueStatistics
 from sssnbus.cli.demo.tally import Results, milliseconds
 
 LIVE, LATE, PUBLISHER, WORKERS = "live", "late", "publisher", "workers"

@@ -12,9 +12,8 @@ from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from itertools import islice
 from typing import Any, Final
 
-from sssnbus.bus import Bus
+from sssnbus import Bus, ChannelMessage, GenericContent
 from sssnbus.cli.demo.tally import milliseconds
-from sssnbus.message import ChannelMessage, GenericContent
 
 EVENTS, JOBS, RESULTS, STATS = "events", "jobs", "results", "stats"
 FOUND, END = "file.found", "end"

@@ -5,13 +5,12 @@ import signal
 import time
 from typing import Final
 
-from sssnbus.bus import Bus
+from sssnbus import Bus, ChannelMessage
 from sssnbus.cli.demo.figures import LATE, LIVE, PUBLISHER, WORKERS, Figures, Plan, Rate
 from sssnbus.cli.demo.part import BATCH, CONCURRENCY, EVENTS, JOBS, RESULTS, STATS, data_of
 from sssnbus.cli.demo.screen import Screen
 from sssnbus.cli.demo.tally import Seen, Tally
 from sssnbus.cli.demo.troupe import Child, Troupe
-from sssnbus.message import ChannelMessage
 
 TICK: Final = 0.2
 """Seconds between two looks at how things are."""

@@ -1,0 +1,1 @@
+"""Commands on channels where each message goes to every subscriber."""
