@@ -16,7 +16,7 @@ from sssnbus.stores.sqlite import SQLiteStore
 ROOT = Path(__file__).parents[3]
 
 HEADER = """
-import asyncio, os, sys
+import asyncio, logging, os, sys
 from sssnbus.stored import Draft
 from sssnbus.stores.base import *
 from sssnbus.stores.sqlite import SQLiteStore
@@ -24,6 +24,8 @@ from sssnbus.stores.sqlite import SQLiteStore
 def draft(channel, body=b"1", **more):
     return Draft(channel, more.pop("id", None), 1.0, "me", None, "json", b"", body, 0, **more)
 
+# That a step took long says something of the machine, which may be busy.
+logging.getLogger("asyncio").addFilter(lambda record: " took " not in record.getMessage())
 path = sys.argv[1]
 """
 """What every program of a test begins with."""
