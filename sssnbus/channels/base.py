@@ -13,6 +13,7 @@ from os import PathLike
 from types import TracebackType
 from typing import TYPE_CHECKING, ClassVar, Self, Unpack
 
+from sssnbus.channels import models
 from sssnbus.channels.dead_letters import DeadLetters
 from sssnbus.channels.drafting import Drafter, damaged_draft
 from sssnbus.channels.options import Content, check_ids, content_classes
@@ -310,7 +311,9 @@ class Channel(ABC):
         return await self._ready()
 
     async def _ready_store(self) -> LogStore:
-        return (await self._ready()).store
+        place = await self._ready()
+        await models.load()
+        return place.store
 
     def _check_place(self) -> Place:
         place = self._place

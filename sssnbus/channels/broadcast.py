@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Unpack
 
+from sssnbus.channels import models
 from sssnbus.channels.base import Channel
 from sssnbus.channels.drafting import dead_draft, failure_note, placed
 from sssnbus.channels.options import ChannelOptions, check_confirm, check_items
@@ -425,6 +426,7 @@ class BroadcastChannel(Channel):
         return (*super()._needs(), ByID)
 
     async def _started(self, place: Place) -> None:
+        await models.load()
         unsaid = _MEMORY if isinstance(place.store, MemoryStore) else Retention()
         retention = await recorded_retention(place.store, self.id, self._retention, unsaid)
         keeper = Keeper(self.id, place.store, retention, self.clock)

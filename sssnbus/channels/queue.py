@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Unpack
 
+from sssnbus.channels import models
 from sssnbus.channels.base import Channel
 from sssnbus.channels.drafting import damaged_draft, dead_draft, failure_note
 from sssnbus.channels.held import Held
@@ -269,6 +270,8 @@ class Queue(Channel):
 
     async def _run(self) -> Running:
         await self._ready()
+        if not models.loaded():
+            await models.load()
         assert self._running is not None, "a started channel runs"
         return self._running
 

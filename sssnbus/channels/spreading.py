@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
+from sssnbus.channels import models
 from sssnbus.channels.work_queue import WorkQueueChannel
 from sssnbus.delivery.fanout import FanOut
 from sssnbus.errors import MissingAbility
@@ -22,6 +23,7 @@ async def spread(
     timeout: float | None,
 ) -> list[Receipt]:
     """Store one copy for each queue, all or none, making queues if need be; wake their workers here."""
+    await models.load()
     drafts = [queue._drafter.draft(sender_id, data, envelope) for queue in queues]
     if len(queues) > 1 and not isinstance(store, AtomicBatch):
         raise MissingAbility(queues[0].id, store.url, ["AtomicBatch"])

@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 from math import inf
 from typing import TYPE_CHECKING, Unpack
 
+from sssnbus.channels import models
 from sssnbus.channels.drafting import check_priority, due_time
 from sssnbus.channels.options import check_items, selection
 from sssnbus.channels.queue import Queue
@@ -110,8 +111,14 @@ class WorkQueueChannel(Queue):
         if timeout is not None:
             check_seconds("timeout", timeout)
         place = self._at_work() or await self._writable()
+        data = check_items(items)
+        if not models.loaded():
+            # Text needs no models: it is what commands of a shell write, one process each.
+            data = tuple(data)
+            if envelope or any(type(each) is not str for each in data):
+                await models.load()
         draft = self._drafter.draft
-        drafts = [draft(sender_id, data, envelope, dedupe, priority, key, due) for data in check_items(items)]
+        drafts = [draft(sender_id, each, envelope, dedupe, priority, key, due) for each in data]
         if not drafts:
             return []
         receipts = await self._append(place, drafts, timeout, self._max_depth)

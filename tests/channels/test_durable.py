@@ -150,6 +150,33 @@ async def test_dead_letter_after_the_last_attempt(bus: Bus) -> None:
     assert len(await channel.read("x")) == 2
 
 
+@pytest.mark.parametrize("attempts", [1, 2])
+async def test_closed_while_it_gives_up(bus: Bus, attempts: int) -> None:
+    """Closed while the dead letter is written, a subscription goes on behind it: there is no second one."""
+    channel, seen, tried = bus.broadcast("events"), list[int](), asyncio.Event()
+
+    async def failing(message: ChannelMessage) -> None:
+        tried.set()
+        raise ValueError("no good")
+
+    async def handler(message: ChannelMessage) -> None:
+        seen.append(data(message))
+
+    await channel.write("service", 1)
+    await channel.write("service", 2)
+    for _ in range(attempts):
+        subscription = channel.subscribe(
+            "a", failing, start="earliest", durable=True, retry=Retry(initial=60), max_deliveries=attempts
+        )
+        await subscription
+        await tried.wait()
+        tried.clear()
+        await subscription.aclose(0)
+    await channel.subscribe("a", handler, durable=True)
+    await until(lambda: seen == [2])
+    assert [data(letter) for letter in await channel.dead_letters.list()] == [1]
+
+
 async def test_no_limit(bus: Bus) -> None:
     """Without a limit a message is tried until it succeeds."""
     channel, failing = bus.broadcast("events"), Failing(times=30)

@@ -3,7 +3,9 @@
 import asyncio
 import gc
 import os
+import subprocess
 import sys
+import textwrap
 import threading
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -498,3 +500,35 @@ async def test_memory_begins_anew() -> None:
     async with channel:
         await channel.write("service", 2)
         assert [message.content.data for message in await channel.read("carol")] == [2]
+
+
+@pytest.mark.parametrize("data", ["{'a': 1}", "'text'"])
+def test_models_are_loaded_off_the_loop(data: str) -> None:
+    """The message classes take long to import: text needs none, and nobody waits while others do."""
+    program = f"""
+        import asyncio, sys, threading
+        from sssnbus import Bus
+
+        class Watch:
+            def find_spec(self, name, path=None, target=None):
+                if name == "pydantic":
+                    where = "the loop" if threading.current_thread() is main else "a thread"
+                    print("pydantic is imported in", where)
+
+        main = threading.current_thread()
+        sys.meta_path.insert(0, Watch())
+
+        async def run():
+            async with Bus() as bus:
+                jobs = bus.work_queue("jobs")
+                await jobs.write("me", {data})
+                print("written")
+                (message,) = await jobs.read("w", exclusive=True)
+                print(message.content.data)
+
+        asyncio.run(run())
+    """
+    command = [sys.executable, "-c", textwrap.dedent(program)]
+    ran = subprocess.run(command, capture_output=True, text=True, timeout=30, check=True)
+    lines = ["pydantic is imported in a thread", "written"]
+    assert ran.stdout.splitlines()[:2] == (lines if data.startswith("{") else lines[::-1])
