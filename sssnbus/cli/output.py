@@ -127,11 +127,16 @@ def write(data: bytes) -> None:
             rest = rest[raw.write(rest) or 0 :]
 
 
+def on_terminal() -> bool:
+    """Return whether stdout is a terminal; it is none if it was closed before the command began."""
+    return sys.stdout is not None and sys.stdout.isatty()
+
+
 def say(text: str) -> None:
     """Write words for people to stderr."""
     if sys.stderr is not None:
-        # If nobody listens, that is no reason to leave work half done.
-        with suppress(BrokenPipeError):
+        # If nobody listens, or its disk is full, that is no reason to leave work half done.
+        with suppress(OSError):
             print(text, file=sys.stderr, flush=True)
 
 

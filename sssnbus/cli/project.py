@@ -67,8 +67,10 @@ def scheme_of(what: str, backend: str) -> str:
     """
     scheme = _SCHEMES.get(backend.lower())
     if scheme is None:
+        # A URL that stands in the wrong place may hold a password.
+        shown = repr(backend) if backend.isidentifier() else "'***'"
         raise Problem(
-            f"{what}={backend!r} cannot be used: it must be sqlite, postgresql, redis or nats",
+            f"{what}={shown} cannot be used: it must be sqlite, postgresql, redis or nats",
             code="INVALID_ARGUMENT",
         )
     return scheme

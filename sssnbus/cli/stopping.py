@@ -49,10 +49,6 @@ def _stop_if_asked() -> None:
         raise Stopped(asked)
 
 
-_asked: signal.Signals | None = None
-"""The signal that came, until somebody was stopped by it."""
-
-
 def running(work: Coroutine[Any, Any, T]) -> T:
     """Run a coroutine to its end and return what it returns.
 
@@ -94,14 +90,18 @@ def running(work: Coroutine[Any, Any, T]) -> T:
                 signal.signal(number, stop)
         return await work
 
+    main = watched()
     try:
-        result = asyncio.run(watched())
+        result = asyncio.run(main)
     except asyncio.CancelledError:
         if not received:
             raise
         raise Stopped(received[0]) from None
     finally:
         restore()
+        # If Ctrl-C came before the loop ran, nobody has awaited them, and Python would say so.
+        main.close()
+        work.close()
     if received:
         raise Stopped(received[0])
     return result

@@ -98,11 +98,11 @@ def find(place: Place, settings: Settings) -> Target:
         return Target(settings, url=url)
     if settings.project_scope:
         raise Problem(
-            f"SSSNBUS_PROJECT_SCOPE is set, but neither {os.getcwd()!r} nor a directory above it has a "
+            f"SSSNBUS_PROJECT_SCOPE is set, but neither {_here()!r} nor a directory above it has a "
             f"{settings.default_db_name!r} or a {settings.project_config_name!r}. Run 'sssnbus init' where "
             "the project begins, or name a file with -f."
         )
-    folder = settings.default_db_location or os.getcwd()
+    folder = settings.default_db_location or _here()
     if not os.path.isdir(folder):
         raise Problem(f"Directory not found: {folder} (SSSNBUS_DEFAULT_DB_LOCATION). Make it first.")
     return _default_in(folder, settings)
@@ -111,7 +111,21 @@ def find(place: Place, settings: Settings) -> Target:
 def to_initialize(settings: Settings) -> Target:
     """Return what ``init`` makes: the target of the project if there is one, else a file right here."""
     found = _in_project(settings) if settings.project_scope else None
-    return found or _default_in(os.getcwd(), settings)
+    return found or _default_in(_here(), settings)
+
+
+def _here() -> str:
+    """Return the current directory.
+
+    Raises:
+        Problem: somebody has removed it.
+    """
+    try:
+        return os.getcwd()
+    except FileNotFoundError:
+        raise Problem(
+            "The current directory was removed. Go to another one, or name a file by its absolute path."
+        ) from None
 
 
 def _default_in(folder: str, settings: Settings) -> Target:
@@ -130,12 +144,14 @@ def _explicit(place: Place, settings: Settings) -> str:
             raise Problem(f"Directory not found: {folder}")
         if not os.path.isdir(folder):
             raise Problem(f"Path is a file, not a directory: {folder}")
-    base = os.path.abspath(folder or os.getcwd())
+    if folder is None and name is not None and os.path.isabs(name):
+        return name
+    base = os.path.normpath(os.path.join(_here(), folder or ""))
     if name is None:
         return os.path.join(base, settings.default_db_name)
     if os.path.isabs(name):
         parent = os.path.dirname(name)
-        if folder is not None and os.path.realpath(parent) != os.path.realpath(base):
+        if os.path.realpath(parent) != os.path.realpath(base):
             raise Problem(
                 f"Inconsistent paths: the absolute file {name!r} conflicts with directory {folder!r}. "
                 "Leave one of them out."
@@ -159,7 +175,7 @@ def _check_text(option: str, text: str) -> None:
 
 def _in_project(settings: Settings) -> Target | None:
     """Return what the project says: its file at any level counts more than a database at any level."""
-    levels = _upwards(os.path.realpath(os.getcwd()))
+    levels = _upwards(os.path.realpath(_here()))
     for folder in levels:
         config = os.path.join(folder, settings.project_config_path, settings.project_config_name)
         if _is_file(config):
@@ -171,7 +187,7 @@ def _in_project(settings: Settings) -> Target | None:
             return Target(settings, path=where, make_parent=True)
     for folder in levels:
         path = os.path.join(folder, settings.default_db_name)
-        if _is_ours(path):
+        if is_ours(path):
             return Target(settings, path=path)
     return None
 
@@ -198,7 +214,7 @@ def _is_file(path: str) -> bool:
     return os.path.isfile(path)
 
 
-def _is_ours(path: str) -> bool:
+def is_ours(path: str) -> bool:
     """Return whether a file is a database of ours, by its header; it is not opened as one."""
     try:
         with open(path, "rb") as file:

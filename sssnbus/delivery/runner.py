@@ -53,10 +53,13 @@ class Attempts:
 
     async def give_up(self, entry: Entry, attempts: int, error: BaseException | None) -> None:
         """Put a copy among the dead letters and let the next message come."""
-        await insist(
-            lambda: complete(self._bury(entry.message, self.cursor.name, attempts, error)), self.cursor.clock
-        )
-        self.finish(entry)
+
+        async def bury() -> None:
+            await self._bury(entry.message, self.cursor.name, attempts, error)
+            # Here, since a caller that was cancelled meanwhile goes no further: it would be buried twice.
+            self.finish(entry)
+
+        await insist(lambda: complete(bury()), self.cursor.clock)
 
     def finish(self, entry: Entry) -> None:
         """Note that a message is done."""

@@ -14,6 +14,9 @@ def test_life(cli: Run) -> None:
     assert cli("alias", "list") == done("a -> jobs\nb -> jobs\nc -> other\n")
     assert cli("alias", "list", "--target", "jobs") == done("a -> jobs\nb -> jobs\n")
     assert cli("alias", "list", "--target", "none") == NOTHING
+    assert cli("alias", "list", "--target", "none", "--json") == NOTHING
+    shown = '{"alias": "c", "target": "other"}\n'
+    assert cli("alias", "list", "--target", "other", "--json") == done(shown)
     assert cli("alias", "remove", "b") == done()
     assert cli("alias", "list", "--target", "jobs") == done("a -> jobs\n")
 

@@ -120,6 +120,55 @@ def test_claim_nobody_could_read(cli: Run, tmp_path: Path) -> None:
     assert cli("read", "q") == done("x\n")
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no device that is always full")
+def test_full_disk_behind_the_output(cli: Run, tmp_path: Path) -> None:
+    """What could not be written for want of room stays in the queue; the exit code says so."""
+    cli("write", "q", "x")
+    for words in (["read", "q"], ["read", "q", "--all"], ["watch", "q"], ["claim", "q", "--for", "1000"]):
+        with open("/dev/full", "wb") as full:
+            ended = subprocess.run(
+                [COMMAND, *words], stdout=full, stderr=subprocess.PIPE, cwd=tmp_path, env=environment()
+            )
+        assert ended.returncode == 1
+        assert b"No space left" in ended.stderr
+        assert cli("peek", "q") == done("x\n")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no device that is always full")
+def test_words_that_find_no_room(cli: Run, tmp_path: Path) -> None:
+    """Words that cannot be written to stderr stop no work, and change no exit code."""
+    cli("write", "q", "a\nb")
+    for words, code, out in (
+        (["read", "q", "--all"], 0, b"a\nb\n"), (["--vacuum"], 0, b""), (["read", "q", "-m", "1"], 1, b""),
+    ):  # fmt: skip
+        with open("/dev/full", "wb") as full:
+            ended = subprocess.run(
+                [COMMAND, *words], stdout=subprocess.PIPE, stderr=full, cwd=tmp_path, env=environment()
+            )
+        assert (ended.returncode, ended.stdout) == (code, out)
+
+
+@pytest.mark.parametrize("words", [["dump"], ["top"], ["list"], ["read", "q"], ["--status"], ["--help"]])
+def test_closed_stdout(cli: Run, tmp_path: Path, words: list[str]) -> None:
+    """A command that was started without a stdout says so, and takes nothing."""
+    cli("write", "q", "x")
+    shell = ["sh", "-c", f"exec {COMMAND} {' '.join(words)} >&-"]
+    ended = subprocess.run(
+        shell, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, cwd=tmp_path, env=environment()
+    )
+    assert (ended.returncode, ended.stderr) == (1, b"sssnbus: error: standard output is closed\n")
+    assert pending(cli) == 1
+
+
+@pytest.mark.parametrize("words", [["write", "q"], ["publish", "c", "--json"]])
+def test_closed_stdin(tmp_path: Path, words: list[str]) -> None:
+    """A command that wants its message from a stdin that is closed says so."""
+    shell = ["sh", "-c", f"exec {COMMAND} {' '.join(words)} <&-"]
+    ended = subprocess.run(shell, stderr=subprocess.PIPE, cwd=tmp_path, env=environment())
+    assert ended.returncode == 1
+    assert b"standard input is closed; pass a message" in ended.stderr
+
+
 def test_interrupt_while_reading_stdin(tmp_path: Path) -> None:
     """Ctrl-C at a command that waits for its input is one line, and nothing is made."""
     with start("write", "q", cwd=tmp_path, stdin=subprocess.PIPE) as process:
@@ -132,6 +181,17 @@ def test_interrupt_while_reading_stdin(tmp_path: Path) -> None:
         assert process.stderr is not None
         assert process.stderr.read() == "\nsssnbus: interrupted\n"
     assert list(tmp_path.iterdir()) == []
+
+
+def test_interrupt_before_anything_runs(cli: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ctrl-C between the words and the work is one line, without what Python says of work never begun."""
+
+    def interrupted(work: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("asyncio.run", interrupted)
+    # A warning would be an error here.
+    assert cli("read", "q") == (0, "", "\nsssnbus: interrupted\n")
 
 
 def _asleep(stat: Path) -> bool:

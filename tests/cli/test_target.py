@@ -3,13 +3,14 @@
 import os
 import sqlite3
 import stat
+import subprocess
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
 import pytest
 
-from tests.cli.tools import Run, done, inside
+from tests.cli.tools import COMMAND, Run, done, environment, inside
 
 SCOPE = {"SSSNBUS_PROJECT_SCOPE": "1"}
 CONFIG = 'version = 1\nbackend = "sqlite"\ntarget = "data/jobs.db"\n'
@@ -48,6 +49,28 @@ def test_absolute_file(cli: Run, tmp_path: Path) -> None:
     assert (code, out) == (1, "")
     assert "Inconsistent paths" in err
     assert "conflicts with directory" in err
+
+
+def test_old_sqlite(cli: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With an SQLite that is too old the error says which one is needed (SB-005)."""
+    monkeypatch.setattr(sqlite3, "sqlite_version_info", (3, 34, 1))
+    code, out, err = cli("write", "q", "x")
+    assert (code, out) == (1, "")
+    assert "SQLite 3.35 or newer is needed" in err
+
+
+def test_removed_directory(cli: Run, tmp_path: Path) -> None:
+    """In a directory that was removed a command says what is wrong; an absolute path works there too."""
+    path = tmp_path / "x.db"
+    assert cli("-f", str(path), "write", "q", "x") == done()
+    (tmp_path / "gone").mkdir()
+    script = f'cd gone && rmdir ../gone && "$@" && {COMMAND} read q'
+    ended = subprocess.run(
+        ["sh", "-c", script, "sh", COMMAND, "-f", str(path), "peek", "q"],
+        capture_output=True, text=True, cwd=tmp_path, env=environment(),
+    )  # fmt: skip
+    assert (ended.returncode, ended.stdout) == (1, "x\n")
+    assert "The current directory was removed" in ended.stderr
 
 
 def test_empty_directory(cli: Run, tmp_path: Path) -> None:
@@ -296,6 +319,7 @@ def test_project_file_by_another_name(project: Path) -> None:
         ('version = 1\nbackend = "sqlite"\ntarget = 3', "target must be"),
         ('version = 1\nbackend = "sqlite"\ntarget = "redis://x"', "path of a file"),
         ('version = 1\nbackend = "oracle"\ntarget = "x"', "sqlite, postgresql, redis or nats"),
+        ('version = 1\nbackend = "redis://u:secret@x"\ntarget = "x"', "backend='***' cannot be used"),
         (CONFIG + "surprise = 1", "'surprise' is not one of"),
         (CONFIG + "[backend_options]\nsurprise = 1", "backend_options may hold"),
         ("\xff", "cannot be read"),

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from sssnbus import Bus
+from sssnbus import Bus, StoreFull
+from sssnbus.stores import SQLiteStore
 from tests.cli.tools import Run, done
 
 
@@ -104,6 +105,21 @@ def test_cleanup_of_an_empty_file(cli: Run, tmp_path: Path) -> None:
     assert (code, out) == (1, "")
     assert "left untouched" in err
     assert path.exists()
+
+
+def test_cleanup_without_room(cli: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A database can be deleted when the disk is too full to open it; what is not ours is kept (SB-024)."""
+    (tmp_path / "foreign.db").write_bytes(b"SQLite format 3\0" + bytes(200))
+    cli("write", "q", "x")
+
+    async def full(store: SQLiteStore) -> None:
+        raise StoreFull(store.url)
+
+    monkeypatch.setattr(SQLiteStore, "open", full)
+    assert cli("read", "q").code == 1
+    assert cli("-f", "foreign.db", "--cleanup").code == 1
+    assert cli("--cleanup").code == 0
+    assert [path.name for path in tmp_path.iterdir()] == ["foreign.db"]
 
 
 def consume_by_library(folder: Path, count: int) -> None:

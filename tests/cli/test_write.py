@@ -95,6 +95,13 @@ def test_terminal(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+def test_other_locale(process: Run) -> None:
+    """A message is the bytes that were given, in UTF-8, whatever the locale says they are."""
+    plain = {"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}
+    assert process("write", "q", "naïve 日本語 🚀", env=plain) == done()
+    assert process("read", "q", env=plain) == done("naïve 日本語 🚀\n")
+
+
 def test_stdin_that_is_no_text(cli: Run) -> None:
     """Bytes that are no UTF-8 are refused, and so is an argument."""
     code, out, err = cli("write", "q", stdin=b"abc\xff")

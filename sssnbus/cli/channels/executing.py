@@ -2,8 +2,10 @@
 
 import asyncio
 import os
+import signal
 from argparse import Namespace
 from asyncio.subprocess import PIPE, Process
+from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 from sssnbus.cli import output
@@ -19,6 +21,9 @@ _ATTEMPTS: Final = 5
 _LOOK: Final = 0.5
 """Seconds between two looks whether the subscription is still ours."""
 
+
+_TICK: Final = 0.02
+"""Seconds between two looks whether a command that was asked to end has done so."""
 
 _PAUSE: Final = 1.0
 """No pause between two attempts is longer, in seconds."""
@@ -147,7 +152,10 @@ def _environment(channel: str, message: "ChannelMessage") -> dict[str, str]:
 
 async def _run(command: str, data: bytes, environment: dict[str, str]) -> str | None:
     """Run a command with a message on its stdin; return None if it went well, else what it did."""
-    process = await asyncio.create_subprocess_shell(command, stdin=PIPE, env=environment)
+    # Apart, so that all it starts can be ended with it, and Ctrl-C does not make a failure of it.
+    process = await asyncio.create_subprocess_shell(
+        command, stdin=PIPE, env=environment, start_new_session=True
+    )
     try:
         # One that does not read its input may do its work all the same.
         await process.communicate(data)
@@ -161,12 +169,18 @@ async def _run(command: str, data: bytes, environment: dict[str, str]) -> str | 
 
 
 async def _end(process: Process) -> None:
-    """Ask a command to end, and see to it that it does."""
-    if process.returncode is None:
-        process.terminate()
-        try:
-            async with asyncio.timeout(GRACE / 2):
-                await process.wait()
-        except TimeoutError:
-            process.kill()
+    """Ask a command and all that it has started to end, and see to it that they do."""
+    if process.returncode is not None:
+        return
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + GRACE / 2
+    # Nobody is left of the group, or nobody who is ours.
+    with suppress(ProcessLookupError, PermissionError):
+        os.killpg(process.pid, signal.SIGTERM)
+        while loop.time() < deadline:
+            await asyncio.sleep(_TICK)
+            os.killpg(process.pid, 0)
+        os.killpg(process.pid, signal.SIGKILL)
+    with suppress(TimeoutError):
+        async with asyncio.timeout(GRACE / 2):
             await process.wait()

@@ -64,7 +64,9 @@ async def _send(options: Namespace, context: Context, data: object) -> int:
 
 
 async def _send_lines(options: Namespace, context: Context) -> int:
-    if sys.stdin is None or (options.message is None and sys.stdin.isatty()):
+    if sys.stdin is None:
+        raise Problem("standard input is closed; pass a message", code="INVALID_ARGUMENT")
+    if options.message is None and sys.stdin.isatty():
         raise Problem("message is required when stdin is a terminal; pass a message or pipe input")
     limit, sent = context.settings.max_message_size, 0
     async with opened(context) as bus:

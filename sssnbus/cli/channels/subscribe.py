@@ -8,6 +8,7 @@ from sssnbus.cli.channels.showing import put, seconds, speak, start_of, tell_not
 from sssnbus.cli.context import Context, Stopped, opened, running
 from sssnbus.cli.names import check_name
 from sssnbus.cli.parser import describe
+from sssnbus.cli.problem import Problem
 
 if TYPE_CHECKING:
     from sssnbus import BroadcastChannel, Notice
@@ -64,13 +65,22 @@ def run(options: Namespace, context: Context) -> int:
 
 
 async def _subscribe(options: Namespace, context: Context) -> int:
+    from sssnbus import SubscriptionInUse
+
     async with opened(context) as bus:
         channel = bus.broadcast(options.channel)
-        if options.exec is not None:
-            from sssnbus.cli.channels.executing import execute
+        try:
+            if options.exec is not None:
+                from sssnbus.cli.channels.executing import execute
 
-            return await execute(channel, options)
-        return await _print(channel, options)
+                return await execute(channel, options)
+            return await _print(channel, options)
+        except SubscriptionInUse as error:
+            raise Problem(
+                f"subscription {options.name!r} of channel {options.channel!r} is in use by a running "
+                "program; end that one, or choose another name",
+                retryable=error.retryable,
+            ) from None
 
 
 async def _print(channel: "BroadcastChannel", options: Namespace) -> int:

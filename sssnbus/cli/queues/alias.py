@@ -5,7 +5,7 @@ from argparse import ArgumentParser
 from sssnbus.cli.commands import Options
 from sssnbus.cli.context import Context, opened, running
 from sssnbus.cli.names import SPACE, check_name, records
-from sssnbus.cli.output import line, say
+from sssnbus.cli.output import as_json, line, say
 from sssnbus.cli.parser import Parser, describe
 from sssnbus.cli.problem import Problem
 from sssnbus.cli.queues.handling import found
@@ -28,9 +28,10 @@ def add_arguments(parser: ArgumentParser) -> None:
     )
     listing = actions.add_parser("list", help="list the aliases")
     listing.add_argument("--target", metavar="QUEUE", help="only those of this queue")
+    listing.add_argument("--json", action="store_true", help="print one object a line: alias and target")
     describe(
         listing,
-        "List the aliases by name.",
+        "List the aliases by name, each with the queue that it stands for.",
         "sssnbus alias list --target jobs.high",
         codes="0 listed, 1 error, 2 there is none for that target",
     )
@@ -46,7 +47,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 def run(options: Options, context: Context) -> int:
     """Do what is asked of the aliases."""
     if options.action == "list":
-        return running(_list(context, options.target))
+        return running(_list(context, options.target, json=options.json))
     if options.action == "remove":
         return running(_remove(context, options.name))
     _check(options.name, options.target)
@@ -81,11 +82,11 @@ async def _remove(context: Context, name: str) -> int:
     return 0
 
 
-async def _list(context: Context, target: str | None) -> int:
+async def _list(context: Context, target: str | None, *, json: bool) -> int:
     async with opened(context) as bus:
         known = await (await records(bus)).names(SPACE)
     pairs = sorted((name, record.value.decode()) for name, record in known.items())
     wanted = [(name, queue) for name, queue in pairs if target in (None, queue)]
     for name, queue in wanted:
-        line(f"{name} -> {queue}")
+        line(as_json({"alias": name, "target": queue}) if json else f"{name} -> {queue}")
     return 2 if target is not None and not wanted else 0

@@ -1,5 +1,6 @@
 """``sssnbus write``: add a message to a queue."""
 
+import os
 import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
@@ -87,12 +88,14 @@ def message_text(operand: str | None, settings: Settings) -> str:
     if operand not in (None, "-"):
         assert operand is not None
         try:
-            size = len(operand.encode())
-        except UnicodeEncodeError:
+            # The bytes that were given, in UTF-8 even where the locale says that words are something else.
+            data = os.fsencode(operand)
+            text = data.decode()
+        except UnicodeError:
             raise Problem("the message is not UTF-8", code="INVALID_ARGUMENT") from None
-        if size > limit:
+        if len(data) > limit:
             raise Problem(f"Message exceeds maximum size of {limit} bytes", code="INVALID_ARGUMENT")
-        return operand
+        return text
     return _from_stdin(operand, limit)
 
 

@@ -1,6 +1,5 @@
 """``dump``: print everything that a store holds, as NDJSON."""
 
-import sys
 from argparse import ArgumentParser, Namespace
 from typing import Any
 
@@ -39,7 +38,7 @@ async def _dump(channels: list[str], context: Context) -> int:
     from json import dumps
 
     # On one terminal the two would be mixed.
-    meter = Meter(shown=not (context.quiet or sys.stdout.isatty()))
+    meter = Meter(shown=not (context.quiet or output.on_terminal()))
     damaged = messages = 0
     lines: list[str] = []
     size = 0

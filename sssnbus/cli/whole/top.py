@@ -55,7 +55,7 @@ def run(options: Namespace, context: Context) -> int:
 async def _top(options: Namespace, context: Context) -> int:
     async with opened(context) as bus:
         sampler = Sampler(bus)
-        if options.once or options.json or not sys.stdout.isatty():
+        if options.once or options.json or not output.on_terminal():
             await _print(sampler, options)
         else:
             await _draw(sampler, options.interval)

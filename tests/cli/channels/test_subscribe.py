@@ -229,6 +229,22 @@ def test_exec_and_count(process: Run, tmp_path: Path) -> None:
     assert process(*words, "--count", "2") == done("23")
 
 
+@pytest.mark.parametrize("what", [[], ["--exec", "cat"]])
+def test_name_in_use(cli: Run, tmp_path: Path, what: list[str]) -> None:
+    """A name that a running program uses is refused, in words that mean something on the command line."""
+    publish(tmp_path, "1")
+    words = ("subscribe", "ev", "--name", "w", "--start", "earliest")
+    with start(*words, cwd=tmp_path) as reader:
+        assert reader.stdout is not None
+        assert reader.stdout.readline() == "1\n"
+        code, out, err = cli("subscribe", "ev", "--name", "w", *what)
+    assert (code, out) == (1, "")
+    assert err == (
+        "sssnbus: error: subscription 'w' of channel 'ev' is in use by a running program; end that one, or "
+        "choose another name\n"
+    )
+
+
 def test_exec_is_stopped_with_it(tmp_path: Path) -> None:
     """A signal ends the command as well; its message comes again, and no attempt counts."""
     publish(tmp_path, "1")
@@ -240,6 +256,39 @@ def test_exec_is_stopped_with_it(tmp_path: Path) -> None:
         assert reader.wait(PATIENCE) == 0
     wait_until(lambda: not _is_running(pid), "the command runs on")
     assert inside(*words, "--count", "1", cwd=tmp_path) == done("1\n")
+
+
+def test_all_that_exec_started_is_stopped(tmp_path: Path) -> None:
+    """A signal ends what the command has started too, even what does not listen to being asked."""
+    publish(tmp_path, "1")
+    command = "trap '' TERM; sleep 60 & echo $! > pid; wait; sleep 60"
+    with start("subscribe", "ev", "--start", "earliest", "--exec", command, cwd=tmp_path) as reader:
+        wait_until(lambda: (tmp_path / "pid").exists() and (tmp_path / "pid").read_text().strip())
+        pid = int((tmp_path / "pid").read_text())
+        reader.send_signal(signal.SIGTERM)
+        assert reader.wait(PATIENCE) == 0
+    wait_until(lambda: not _is_running(pid), "what the command started runs on")
+
+
+def test_exec_leaves_what_goes_on_behind_it(process: Run, tmp_path: Path) -> None:
+    """What a command that is done has left running is not touched, and not waited for."""
+    publish(tmp_path, "1")
+    words = ["subscribe", "ev", "--start", "earliest", "--count", "1", "--exec"]
+    command = "sleep 60 >/dev/null 2>&1 & echo $! > pid"
+    assert process(*words, command) == done()
+    pid = int((tmp_path / "pid").read_text())
+    os.kill(pid, signal.SIGKILL)
+
+
+def test_exec_count_and_dead_letter(process: Run, tmp_path: Path) -> None:
+    """``--count`` ends it behind a message that was given up as well: it becomes one dead letter."""
+    publish(tmp_path, "1", "2")
+    words = ["subscribe", "ev", "--name", "w", "--start", "earliest", "--count", "1", "--exec", "exit 1"]
+    for number in (1, 2):
+        assert process(*words).code == 0
+        assert subscriptions(tmp_path)["w"]["position"] == number
+        (channel,) = inside("channels", "--json", cwd=tmp_path).lines
+        assert json.loads(channel)["dead"] == number
 
 
 def _is_running(pid: int) -> bool:

@@ -188,7 +188,7 @@ def test_what_is_around(cli: Run, tmp_path: Path) -> None:
 
 
 def test_while_it_is_used(cli: Run, tmp_path: Path) -> None:
-    """An open store is looked at with its log; who has it open is counted, the dead apart."""
+    """An open store is looked at with its log; who has it open is counted, the dead apart (SB-264)."""
     fill(tmp_path)
     with start("subscribe", "events", "--start", "earliest", cwd=tmp_path) as reader:
         assert reader.stdout is not None
