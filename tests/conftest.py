@@ -20,5 +20,8 @@ def nothing_blocks() -> Iterator[None]:
     buster.activate()
     # It asks for the working directory at most, and a store pins its path when it is made.
     buster.functions["os.path.abspath"].deactivate()
+    # The driver looks for certificates and a password file when it connects, as the server's own clients do.
+    for name in ("os.stat", "io.TextIOWrapper.read", "io.BufferedReader.read"):
+        buster.functions[name].can_block_in("asyncpg/connect_utils.py", {"_parse_connect_dsn_and_args"})
     yield
     buster.deactivate()

@@ -108,8 +108,12 @@ class Tail:
     def take(self, news: News) -> None:
         """Hand on news that came with its messages: right behind the head they need no trip to the store."""
         self.notify(news.log)
-        if news.messages and (head := self.heads.get(news.log)) is not None:
+        head = self.heads.get(news.log)
+        if head is not None and news.messages:
             head.publish(news.messages)
+        elif head is not None:
+            # Something there changed, and only the store can say what.
+            self.check()
 
     async def poll(self) -> None:
         """Look whether others have written, in case a hint was lost."""

@@ -1,6 +1,6 @@
 """The storage floor: what a store promises, the stores there are, and how a URL names one.
 
-Importing this costs no driver: ``SQLiteStore`` is loaded when it is first asked for.
+Importing this costs no driver: each store but the one in memory is loaded when it is first asked for.
 """
 
 import typing
@@ -21,6 +21,7 @@ from sssnbus.stores.base import Leases as Leases
 from sssnbus.stores.base import LogInfo as LogInfo
 from sssnbus.stores.base import LogStore as LogStore
 from sssnbus.stores.base import News as News
+from sssnbus.stores.base import OrderedIDs as OrderedIDs
 from sssnbus.stores.base import OrderingKey as OrderingKey
 from sssnbus.stores.base import Page as Page
 from sssnbus.stores.base import Placed as Placed
@@ -40,10 +41,14 @@ from sssnbus.stores.base import Usage as Usage
 from sssnbus.stores.base import Wakeups as Wakeups
 from sssnbus.stores.base import abilities as abilities
 from sssnbus.stores.memory import MemoryStore as MemoryStore
+from sssnbus.stores.registry import import_room as _import_room
 from sssnbus.stores.registry import register as register
 from sssnbus.stores.registry import store_from_url as store_from_url
 
 if typing.TYPE_CHECKING:
+    from sssnbus.stores.nats import NATSStore as NATSStore
+    from sssnbus.stores.postgres import PostgresStore as PostgresStore
+    from sssnbus.stores.redis import RedisStore as RedisStore
     from sssnbus.stores.sqlite import SQLiteStore as SQLiteStore
     from sssnbus.stores.sqlite.doctor import examine as examine
     from sssnbus.stores.sqlite.finding import Finding as Finding
@@ -68,15 +73,19 @@ __all__ = [  # noqa: RUF022  # sorted as sorted() does, constants too
     "LogInfo",
     "LogStore",
     "MemoryStore",
+    "NATSStore",
     "News",
+    "OrderedIDs",
     "OrderingKey",
     "Page",
     "Placed",
     "Portable",
+    "PostgresStore",
     "Priority",
     "QueueStore",
     "Record",
     "Records",
+    "RedisStore",
     "Release",
     "SQLiteStore",
     "Selection",
@@ -94,19 +103,21 @@ __all__ = [  # noqa: RUF022  # sorted as sorted() does, constants too
 ]
 
 
+_HOMES = {
+    "Finding": ("sssnbus.stores.sqlite.finding", None),
+    "Level": ("sssnbus.stores.sqlite.finding", None),
+    "NATSStore": ("sssnbus.stores.nats", "nats"),
+    "PostgresStore": ("sssnbus.stores.postgres", "postgres"),
+    "RedisStore": ("sssnbus.stores.redis", "redis"),
+    "SQLiteStore": ("sssnbus.stores.sqlite", None),
+    "examine": ("sssnbus.stores.sqlite.doctor", None),
+}
+"""Where the names live that are loaded late, and the extra that they need."""
+
 if not typing.TYPE_CHECKING:  # or else type checkers would believe in any name
 
     def __getattr__(name):
-        if name == "SQLiteStore":
-            from sssnbus.stores.sqlite import SQLiteStore
-
-            return SQLiteStore
-        if name == "examine":
-            from sssnbus.stores.sqlite.doctor import examine
-
-            return examine
-        if name in ("Finding", "Level"):
-            from sssnbus.stores.sqlite import finding
-
-            return getattr(finding, name)
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        if (home := _HOMES.get(name)) is None:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        module, extra = home
+        return getattr(_import_room(module, name, extra), name)

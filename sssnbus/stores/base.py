@@ -23,7 +23,7 @@ Promises that hold for every verb, unless it says otherwise:
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from enum import StrEnum
-from typing import Final, NamedTuple
+from typing import ClassVar, Final, NamedTuple
 
 from sssnbus.stored import Draft, Stored
 
@@ -142,7 +142,7 @@ class LogInfo(NamedTuple):
     count: int  # type: ignore[assignment]  # tuple.count gives way: nobody counts within a LogInfo
     """Messages it holds now, in any state."""
     size: int
-    """Bytes of their contents and headers."""
+    """Bytes of their contents and headers; some stores count what else their engine needs for them."""
 
 
 class Usage(NamedTuple):
@@ -202,7 +202,10 @@ class Store(ABC):
     url: str
     """Where it is, without secrets; fit for error messages."""
     durability: str
-    """What survives once a verb has returned: ``"none"``, ``"process"`` or ``"disk"``."""
+    """What survives once a verb has returned: ``"none"``, ``"process"`` (that the process which keeps the
+    messages, ours or the server, is killed) or ``"disk"`` (a power cut)."""
+    promise: ClassVar[str] = "see ``durability``"
+    """In a few words for people, what decides on the durability."""
 
     @abstractmethod
     async def open(self) -> None:
@@ -478,6 +481,10 @@ class Wakeups(Store):
         """Return whether anybody else may have written since the last call. It must be cheap."""
 
 
+class OrderedIDs:
+    """Marker: made ids rise with the places, whoever writes; without it they do for each open store."""
+
+
 class AtomicBatch:
     """Marker: one ``append`` may span several logs."""
 
@@ -508,7 +515,7 @@ class Fencing:
 
 ABILITIES: Final[Sequence[type]] = (
     LogStore, ByID, QueueStore, Catalogue, Records, Portable, Wakeups,
-    AtomicBatch, AtomicMove, SelectiveClaim, Priority, Delay, OrderingKey, Fencing,
+    OrderedIDs, AtomicBatch, AtomicMove, SelectiveClaim, Priority, Delay, OrderingKey, Fencing,
 )  # fmt: skip
 """All there are, the verbs first and then the markers."""
 

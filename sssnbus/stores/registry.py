@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from importlib import import_module
 from os import PathLike
-from types import MappingProxyType
+from types import MappingProxyType, ModuleType
 from typing import Final, NamedTuple, cast
 
 from sssnbus.clock import Clock
@@ -18,10 +18,9 @@ Factory = Callable[[str, Clock | None], Store]
 def store_from_url(url: str, clock: Clock | None = None) -> Store:
     """Return the store that a URL names; it is not opened.
 
-    ``memory://`` · ``sqlite:///relative.db`` · ``sqlite:////absolute.db`` · ``sqlite:///C:/windows.db``,
-    and what was added by ``register``. Options of SQLite follow a question mark: ``durability`` is
-    ``disk`` or ``process``; ``poll_interval`` and ``write_timeout`` are seconds; ``doorbells`` is ``yes``
-    or ``no``; ``mode`` is octal, such as ``0660``.
+    ``memory://`` · ``sqlite:///relative.db`` · ``sqlite:////absolute.db`` · ``sqlite:///C:/windows.db`` ·
+    ``nats://host:4222`` · ``postgresql://user@host:5432/database`` · ``redis://host:6379/0``, and what was
+    added by ``register``. Options follow a question mark; the README lists them.
 
     Raises:
         InvalidURL: The scheme, the place or an option is not known. Secrets are not shown.
@@ -30,8 +29,6 @@ def store_from_url(url: str, clock: Clock | None = None) -> Store:
     scheme, colon, _ = url.partition("://")
     if not colon:
         raise InvalidURL(redacted(url), f"it has no scheme; begin with {listed(_schemes())} and ://")
-    if scheme in _PLANNED:
-        raise InvalidURL(redacted(url), f"{scheme} is not available in this version")
     factory = _factory(scheme)
     if factory is None:
         raise InvalidURL(redacted(url), f"its scheme is not one of {listed(_schemes())}")
@@ -67,7 +64,7 @@ def register(scheme: str, factory: Factory) -> None:
     plain = scheme.replace("+", "").replace("-", "")
     if not (plain.isalnum() and plain.isascii() and scheme == scheme.lower()):
         raise InvalidName("URL scheme", scheme, "it must be lower-case letters, digits, plus and minus signs")
-    if scheme in _schemes() or scheme in _PLANNED:
+    if scheme in _schemes():
         raise InvalidName("URL scheme", scheme, "it is taken")
     _registered[scheme] = factory
 
@@ -84,24 +81,33 @@ _ROOMS: Final[Mapping[str, _Room]] = MappingProxyType(
     {
         "memory": _Room("sssnbus.stores.memory.url"),
         "sqlite": _Room("sssnbus.stores.sqlite.url"),
+        "nats": _Room("sssnbus.stores.nats.url", "nats"),
+        "tls": _Room("sssnbus.stores.nats.url", "nats"),
+        "postgresql": _Room("sssnbus.stores.postgres.url", "postgres"),
+        "postgres": _Room("sssnbus.stores.postgres.url", "postgres"),
+        "redis": _Room("sssnbus.stores.redis.url", "redis"),
+        "rediss": _Room("sssnbus.stores.redis.url", "redis"),
     }
 )
 
-_PLANNED: Final = frozenset({"nats", "postgresql", "redis"})
-
 _registered: dict[str, Factory] = {}
+
+
+def import_room(module: str, feature: str, extra: str | None) -> ModuleType:
+    """Import a module of a store; raise ``MissingExtra`` if its driver is not installed."""
+    try:
+        return import_module(module)
+    except ModuleNotFoundError as error:
+        if extra is None or (error.name or "sssnbus").startswith("sssnbus"):
+            raise
+        raise MissingExtra(feature, extra) from error
 
 
 def _factory(scheme: str) -> Factory | None:
     room = _ROOMS.get(scheme)
     if room is None:
         return _registered.get(scheme)
-    try:
-        return cast(Factory, import_module(room.module).from_url)
-    except ModuleNotFoundError as error:
-        if room.extra is None or (error.name or "sssnbus").startswith("sssnbus"):
-            raise
-        raise MissingExtra(f"{scheme}://", room.extra) from error
+    return cast(Factory, import_room(room.module, f"{scheme}://", room.extra).from_url)
 
 
 def _schemes() -> list[str]:

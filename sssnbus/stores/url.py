@@ -14,8 +14,10 @@ def redacted(url: str) -> str:
     except ValueError:
         parts = None
     # Without a scheme and two slashes nobody knows what is a password and what is not.
-    if parts is None or "://" not in url:
+    if parts is None or not parts.scheme or "://" not in url:
         return url if url.isidentifier() else "***"
+    # A second login, as in a list of whole URLs, reads like a path.
+    path = "/***" if "@" in parts.path else parts.path
     _, at, host = parts.netloc.rpartition("@")
     names = (
         [option.partition("=")[0] if "=" in option else "" for option in parts.query.split("&")]
@@ -24,7 +26,7 @@ def redacted(url: str) -> str:
     )
     options = "&".join(f"{name}=***" if name else "***" for name in names)
     # Put together by hand, since urlunsplit has changed its mind about empty places.
-    return f"{parts.scheme}://{'***@' if at else ''}{host}{parts.path}{'?' if options else ''}{options}"
+    return f"{parts.scheme}://{'***@' if at else ''}{host}{path}{'?' if options else ''}{options}"
 
 
 def split(url: str, known: Mapping[str, Callable[[str], object]]) -> tuple[SplitResult, dict[str, Any]]:

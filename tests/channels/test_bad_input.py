@@ -210,7 +210,7 @@ def test_unknown_option() -> None:
         "sqlite://host/x.db",
         "sqlite:///",
         "memory://x",
-        "nats://h",
+        "postgresql://h",
         "x://y",
         "sqlite:///x?a=b",
     ],

@@ -221,10 +221,13 @@ def test_idle(cli: Run, tmp_path: Path) -> None:
         stat = Path(f"/proc/{process.pid}/stat")
         if not stat.exists():
             pytest.skip("there is no /proc to see how long a process has run")
-        before = ticks(stat)
-        time.sleep(1.5)
-        # In ticks of a hundredth of a second.
-        assert ticks(stat) - before < 10
+        # In ticks of a hundredth of a second. What it does to begin with may fall into the first span.
+        spans: list[int] = []
+        while not spans or (spans[-1] >= 10 and len(spans) < 5):
+            before = ticks(stat)
+            time.sleep(1.5)
+            spans.append(ticks(stat) - before)
+        assert spans[-1] < 10, spans
         watcher.end()
 
 

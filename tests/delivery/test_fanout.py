@@ -7,7 +7,7 @@ import pytest
 
 from sssnbus import BroadcastChannel, Bus, FanOutDied, StoreReset, StoreUnavailable
 from sssnbus.delivery.fanout import FanOut
-from sssnbus.stores import MemoryStore, Page
+from sssnbus.stores import MemoryStore, News, Page
 from sssnbus.testing import run_until_idle
 from tests.channels.tools import Recorder, data, until
 
@@ -85,6 +85,21 @@ async def test_failure_that_passes() -> None:
         await store.append([draft])
         (tail,) = FanOut._running[asyncio.get_running_loop()]._tails.values()
         tail.check()
+        await recorder.reach(1)
+        assert recorder.seen == [1]
+    await store.aclose()
+
+
+async def test_news_without_messages() -> None:
+    """News of a channel that brings no messages makes the fan-out look for them."""
+    store, recorder = MemoryStore(), Recorder()
+    await store.open()
+    async with BroadcastChannel("c", store=store) as channel:
+        await channel.subscribe("a", recorder)
+        await run_until_idle()
+        await store.append([channel._drafter.draft("other", 1, {})])
+        (tail,) = FanOut._running[asyncio.get_running_loop()]._tails.values()
+        tail.take(News("c", []))
         await recorder.reach(1)
         assert recorder.seen == [1]
     await store.aclose()

@@ -10,14 +10,17 @@ class Proxy:
     """Passes bytes both ways between its own port and a server's.
 
     ``cut`` ends every connection and refuses new ones until ``mend``; ``hold`` lets nothing through any
-    more, in both directions, while connections stay open and are still accepted: a black hole; ``delay``
-    makes each piece wait; ``mend`` takes all of that back.
+    more, in both directions, while connections stay open and are still accepted: a black hole;
+    ``hold_answers`` does so for what the server sends only; ``delay`` makes each piece wait; ``mend``
+    takes all of that back.
     """
 
     def __init__(self, host: str, port: int) -> None:
         self._host, self._port = host, port
         self._open = asyncio.Event()
         self._open.set()
+        self._answering = asyncio.Event()
+        self._answering.set()
         self._cut = False
         self._delay = 0.0
         self._server: asyncio.Server | None = None
@@ -59,6 +62,10 @@ class Proxy:
         """Let nothing through from now on; what arrives is kept."""
         self._open.clear()
 
+    def hold_answers(self) -> None:
+        """Let requests through and nothing back."""
+        self._answering.clear()
+
     def delay(self, seconds: float) -> None:
         """Let each piece of a stream wait before it goes on."""
         self._delay = seconds
@@ -67,6 +74,7 @@ class Proxy:
         """Work again; what was held goes on."""
         self._cut, self._delay = False, 0.0
         self._open.set()
+        self._answering.set()
 
     def _drop(self) -> None:
         for writer in self._writers:
@@ -97,20 +105,23 @@ class Proxy:
         self._writers |= pair
         try:
             async with asyncio.TaskGroup() as tasks:
-                tasks.create_task(self._pass_on(reader, out))
-                tasks.create_task(self._pass_on(there, writer))
+                tasks.create_task(self._pass_on(reader, out, self._open))
+                tasks.create_task(self._pass_on(there, writer, self._answering))
             yield
         finally:
             self._writers -= pair
             for end in pair:
                 end.transport.abort()
 
-    async def _pass_on(self, source: asyncio.StreamReader, target: asyncio.StreamWriter) -> None:
+    async def _pass_on(
+        self, source: asyncio.StreamReader, target: asyncio.StreamWriter, gate: asyncio.Event
+    ) -> None:
         with contextlib.suppress(OSError):
             while piece := await source.read(65536):
                 if self._delay:
                     await asyncio.sleep(self._delay)
                 await self._open.wait()
+                await gate.wait()
                 target.write(piece)
                 await target.drain()
         # The other direction ends with this one.

@@ -76,13 +76,19 @@ def test_sqlite_options() -> None:
     ("url", "message"),
     [
         ("", "it has no scheme"),
-        ("events.db", "it has no scheme; begin with memory, sqlite and ://"),
+        ("events.db", "it has no scheme; begin with memory, sqlite, nats, tls, postgresql, postgres, redis"),
         ("sqlite:/events.db", "it has no scheme"),
-        ("mysql://x", "its scheme is not one of memory, sqlite"),
-        ("SQLITE:///x.db", "its scheme is not one of memory, sqlite"),
-        ("nats://localhost", "nats is not available in this version"),
-        ("redis://localhost", "redis is not available in this version"),
-        ("postgresql://localhost/x", "postgresql is not available in this version"),
+        ("mysql://x", "its scheme is not one of memory, sqlite, nats"),
+        ("SQLITE:///x.db", "its scheme is not one of memory, sqlite, nats"),
+        ("postgresql://localhost", "a host and a database follow"),
+        ("redis://", "write redis://host:port/database"),
+        ("redis://h:0", "write redis://host:port/database"),
+        ("redis://h:port", "write redis://host:port/database"),
+        ("redis://h/events", "write redis://host:port/database"),
+        ("redis://h?durability=ram", "durability must be disk or process"),
+        ("redis://h?prefix={x}", "prefix must be 1 to 64 letters"),
+        ("redis://h?timeout=0", "timeout must be a number of seconds above 0"),
+        ("redis://h?ca=x.pem", "ca is for rediss://"),
         ("memory://x", "memory is no place"),
         ("memory:///x", "memory is no place"),
         ("memory://?durability=disk", "it has the unknown option 'durability'; none is allowed"),
@@ -105,7 +111,7 @@ def test_sqlite_options() -> None:
         ("sqlite:///x.db?doorbells=1", "doorbells must be yes or no"),
         ("sqlite:///x.db?mode=999", "mode must be octal permissions from 0600 to 0666"),
         ("sqlite:///x.db?mode=0777", "mode must be octal permissions from 0600 to 0666"),
-        ("redis://[::1", "redis is not available in this version"),
+        ("redis://[::1", "its options are not name=value"),
         ("sqlite://[::1", "its options are not name=value"),
     ],
 )
@@ -122,12 +128,18 @@ def test_bad_urls(url: str, message: str | None) -> None:
 @pytest.mark.parametrize(
     "url",
     [
-        "redis://user:hunter2@localhost/0",
-        "redis://:hunter2@localhost",
-        "nats://hunter2@localhost",
-        "postgresql://u:p%40hunter2@h/d?password=hunter2",
+        "redis://user:hunter2@localhost/zero",
+        "redis://:hunter2@localhost:x",
+        "rediss://:hunter2@localhost?password=hunter2",
+        "nats://user:hunter2@localhost/path",
+        "nats://hunter2@localhost:port",
+        "nats://localhost?prefix=hunter.2&token=hunter2",
+        "postgresql://u:p%40hunter2@h?password=hunter2",
         "sqlite://user:hunter2@host/x.db",
         "sqlite:///x.db?key=hunter2",
+        "://user:hunter2@host",
+        "nats://u:hunter2@a,nats://v:hunter2@b",
+        "mysql://u:hunter2@a,v:hunter2@b/x",
         "sqlite:///x.db?hunter2",
         "sqlite:///x.db#hunter2",
         "mysql://a:hunter2@[::1",
@@ -196,11 +208,53 @@ def test_register_refuses(taken: str) -> None:
 
 
 def test_memory_needs_no_driver() -> None:
-    """A program with memory stores only does not load SQLite's driver."""
+    """A program with memory stores only loads no driver, and each other store loads its own."""
     program = (
         "import sys, sssnbus.stores as s; s.store_from_url('memory://');"
-        "assert not {'aiosqlite', 'sqlite3'} & sys.modules.keys(); s.SQLiteStore;"
-        "assert 'aiosqlite' in sys.modules"
+        "drivers = {'aiosqlite', 'sqlite3', 'redis', 'nats', 'asyncpg'};"
+        "assert not drivers & sys.modules.keys(); s.SQLiteStore;"
+        "assert drivers & sys.modules.keys() == {'aiosqlite', 'sqlite3'}; s.RedisStore;"
+        "assert 'redis' in sys.modules; assert 'nats' not in sys.modules; s.NATSStore;"
+        "assert 'nats' in sys.modules; assert 'asyncpg' not in sys.modules; s.PostgresStore;"
+        "assert 'asyncpg' in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=30)
+
+
+@pytest.mark.parametrize("use", ["store_from_url('redis://localhost')", "RedisStore"])
+def test_a_missing_extra_is_told(use: str) -> None:
+    """Without the client of a store, asking for the store says what to install."""
+    program = f"""
+import sys
+sys.modules["redis"] = None
+from sssnbus import errors, stores
+try:
+    stores.{use}
+except errors.MissingExtra as error:
+    assert "sssnbus[redis]" in str(error)
+else:
+    raise AssertionError
+"""
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=30)
+
+
+@pytest.mark.parametrize(
+    ("driver", "url", "name", "extra"),
+    [
+        ("nats", "nats://h", "NATSStore", "nats"),
+        ("asyncpg", "postgresql://h/d", "PostgresStore", "postgres"),
+        ("redis", "redis://h", "RedisStore", "redis"),
+    ],
+)
+def test_missing_driver(driver: str, url: str, name: str, extra: str) -> None:
+    """Without its driver, a store and its URL name the extra to install."""
+    program = (
+        "import sys, sssnbus.stores as s; from sssnbus.errors import MissingExtra\n"
+        f"sys.modules[{driver!r}] = None\n"
+        f"for use in (lambda: s.store_from_url({url!r}), lambda: s.{name}):\n"
+        "    try: use()\n"
+        f"    except MissingExtra as error: assert 'sssnbus[{extra}]' in str(error)\n"
+        "    else: raise SystemExit('it was not missed')"
     )
     subprocess.run([sys.executable, "-c", program], check=True, timeout=30)
 

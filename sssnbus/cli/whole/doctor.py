@@ -33,7 +33,7 @@ def run(options: Namespace, context: Context) -> int:
 
     store = context.target.store()
     meter = Meter(shown=not context.quiet and not options.json)
-    findings = examine(store, meter.tell) if isinstance(store, SQLiteStore) else _elsewhere(store, context)
+    findings = examine(store, meter.tell) if isinstance(store, SQLiteStore) else _elsewhere(context)
     dangerous = False
     for finding in findings:
         meter.clear()
@@ -47,15 +47,16 @@ def run(options: Namespace, context: Context) -> int:
     return 1 if dangerous else 0
 
 
-def _elsewhere(store: "Store", context: Context) -> "Iterator[Finding]":
+def _elsewhere(context: Context) -> "Iterator[Finding]":
     """Yield what there is to say of a store that is no file of this machine."""
     from sssnbus.stores import Finding, Level, abilities
 
-    async def connect() -> None:
-        async with opened(context):
-            pass
+    async def connect() -> "Store":
+        # What a store survives is known once it was open.
+        async with opened(context) as bus:
+            return await bus.store()
 
-    running(connect())
+    store = running(connect())
     yield Finding("store", Level.OK, f"{store.url} answers")
     survives = {"none": "nothing", "process": "a crash, not always a power cut", "disk": "a power cut"}
     level = Level.NOTE if store.durability == "none" else Level.OK

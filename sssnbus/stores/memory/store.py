@@ -30,6 +30,7 @@ from sssnbus.stores.base import (
     Kind,
     Leases,
     LogInfo,
+    OrderedIDs,
     OrderingKey,
     Page,
     Placed,
@@ -60,7 +61,7 @@ _open_stores: WeakValueDictionary[str, "MemoryStore"] = WeakValueDictionary()
 
 class MemoryStore(
     QueueStore, ByID, Catalogue, Records, Portable,
-    AtomicBatch, AtomicMove, SelectiveClaim, Priority, Delay, OrderingKey, Fencing,
+    OrderedIDs, AtomicBatch, AtomicMove, SelectiveClaim, Priority, Delay, OrderingKey, Fencing,
 ):  # fmt: skip
     """Messages in the memory of one process: everything a store can do, and gone when it is closed.
 
@@ -71,6 +72,7 @@ class MemoryStore(
 
     url = "memory://"
     durability = "none"
+    promise = "nothing: it ends with the process"
 
     def __init__(self, *, clock: Clock | None = None) -> None:
         """Make an empty store; it is used after ``open``.

@@ -1,6 +1,15 @@
 """The store, put together from its abilities."""
 
-from sssnbus.stores.base import AtomicBatch, AtomicMove, Delay, Fencing, OrderingKey, Priority, SelectiveClaim
+from sssnbus.stores.base import (
+    AtomicBatch,
+    AtomicMove,
+    Delay,
+    Fencing,
+    OrderedIDs,
+    OrderingKey,
+    Priority,
+    SelectiveClaim,
+)
 from sssnbus.stores.sqlite.catalogue import Logbook
 from sssnbus.stores.sqlite.queue import Queues
 from sssnbus.stores.sqlite.record import Doorbells, Shelf
@@ -9,7 +18,7 @@ from sssnbus.stores.sqlite.restore import Restoring
 
 class SQLiteStore(
     Queues, Logbook, Shelf, Restoring, Doorbells,
-    AtomicBatch, AtomicMove, SelectiveClaim, Priority, Delay, OrderingKey, Fencing,
+    OrderedIDs, AtomicBatch, AtomicMove, SelectiveClaim, Priority, Delay, OrderingKey, Fencing,
 ):  # fmt: skip
     """One SQLite file, shared by any number of processes of one machine, with no server.
 
@@ -17,3 +26,5 @@ class SQLiteStore(
     has begun is finished, and its commit known, before a ``CancelledError`` leaves it; one that has not
     is never applied. Reads never wait for writes. The file must not lie on a network file system.
     """
+
+    promise = "a power cut; with `durability=process` a crash"

@@ -1,0 +1,331 @@
+"""The life of a store: opening, who may call when, what time it is, and closing."""
+
+import asyncio
+import logging
+import os
+import warnings
+from collections.abc import Callable, Coroutine
+from enum import Enum
+from itertools import count
+from secrets import randbits, token_hex
+from typing import Any, Final, ParamSpec, TypeVar
+
+from sssnbus.clock import Clock, SystemClock
+from sssnbus.errors import (
+    BusError,
+    ClosedError,
+    ForkedProcess,
+    IncompatibleStore,
+    NotStarted,
+    StateError,
+    StoreError,
+    StoreUnavailable,
+    WeakDurability,
+    WrongLoop,
+)
+from sssnbus.stores.base import Store
+from sssnbus.stores.nats import stream
+from sssnbus.stores.nats.access import Access
+from sssnbus.stores.nats.failure import Missing, Nobody, Refusal
+from sssnbus.stores.nats.fetch import newest, stamp_of
+from sssnbus.stores.nats.keeper import Keeper
+from sssnbus.stores.nats.link import Link
+from sssnbus.stores.nats.names import Names
+from sssnbus.stores.nats.settings import Settings
+
+_log = logging.getLogger(__name__)
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+OLDEST: Final = (2, 12)
+"""The first server that takes a batch as a whole, and lets single messages end by time."""
+
+_COUNTER: Final = 0xFFF
+"""The low bits of an id, which count within 4096 nanoseconds."""
+
+
+class Phase(Enum):
+    """Where a store is in its life."""
+
+    NEW = 0
+    OPEN = 1
+    CLOSING = 2
+    CLOSED = 3
+
+
+class Core(Store):
+    """What every verb needs: a connection, the time, and the right moment."""
+
+    owner: str
+
+    def __init__(self, access: Access, settings: Settings, *, clock: Clock | None = None) -> None:
+        """Name a store; it is used after ``open``.
+
+        Args:
+            access: How its server is reached.
+            settings: What it is told.
+            clock: Takes the place of the server's clock if it is not the machine's: for tests.
+        """
+        self.url = access.url
+        self.durability = "process"
+        self.owner = f"{os.getpid()}-{token_hex(8)}"
+        self._access, self._settings = access, settings
+        self._names = Names(settings.prefix)
+        self._clock = clock or SystemClock()
+        self._given_clock = None if clock is None or isinstance(clock, SystemClock) else clock
+        self._link = Link(access, f"sssnbus {self.owner}")
+        self._keeper: Keeper | None = None
+        self._phase = Phase.NEW
+        self._pid = 0
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._mutex = asyncio.Lock()
+        self._closing: asyncio.Task[None] | None = None
+        self._running: set[asyncio.Future[Any]] = set()
+        self._direct = True
+        self._offset = self._at = 0.0
+        self._id = 0
+        # Writers of one moment rarely meet on one id; if they do, one of them takes another.
+        self._salt = randbits(12)
+        self._writes = count(1)
+
+    async def open(self) -> None:
+        if self._phase is Phase.NEW:
+            async with self._mutex:
+                if self._phase is Phase.NEW:
+                    await self._open()
+        self._check()
+
+    async def aclose(self, grace: float = 5.0) -> None:
+        if self._phase is Phase.NEW:
+            self._phase = Phase.CLOSED
+        if self._pid and self._pid != os.getpid():
+            raise self._misuse()
+        if self._closing is None:
+            if self._phase is Phase.CLOSED:
+                return
+            loop = asyncio.get_running_loop()
+            if loop is not self._loop:
+                self._close_from_elsewhere()
+                return
+            self._phase = Phase.CLOSING
+            self._closing = loop.create_task(self._close(grace), name="sssnbus-nats-close")
+        await outlive(self._closing)
+        self._closing.result()
+
+    def __del__(self) -> None:
+        if getattr(self, "_phase", None) is Phase.OPEN and self._pid == os.getpid():
+            warnings.warn(f"Store {self.url} was never closed", ResourceWarning, stacklevel=2)
+            self._let_go()
+
+    def _check(self) -> None:
+        """Refuse a call at the wrong moment or from the wrong place."""
+        try:
+            # In a forked child the running loop is never the one that opened the store.
+            if self._phase is Phase.OPEN and asyncio.get_running_loop() is self._loop:
+                return
+        except RuntimeError:
+            pass
+        raise self._misuse()
+
+    def _misuse(self) -> StateError:
+        what = f"Store {self.url}"
+        if self._pid and self._pid != os.getpid():
+            return ForkedProcess(what)
+        if self._phase is Phase.NEW:
+            return NotStarted(what)
+        return WrongLoop(what) if self._phase is Phase.OPEN else ClosedError(what)
+
+    def _deadline(self, timeout: float | None = None) -> float:
+        return self._link.deadline(timeout)
+
+    def _now(self) -> float:
+        """Return the wall time by which messages are stored and due: the server's."""
+        if self._given_clock is not None:
+            return self._given_clock.time()
+        return self._clock.elapsed() + self._offset
+
+    def _elapsed(self) -> float:
+        """Return the time by which leases end: the same for all who share the store."""
+        return self._now() if self._given_clock is None else self._given_clock.elapsed()
+
+    def _stamp(self) -> float | None:
+        """Return when a message is stored, if that is not for the server to say. It never goes back."""
+        if self._given_clock is None:
+            return None
+        self._at = max(self._at, self._given_clock.time())
+        return self._at
+
+    def _new_id(self) -> str:
+        """Return an id like no other: the server's time, and never less than the last one from here."""
+        made = (int(self._now() * 1e9) - _COUNTER) & ~_COUNTER | self._salt
+        self._id = number = max(self._id + 1, made, 10**18)
+        return str(number)
+
+    async def _do(self, verb: Callable[P, Coroutine[Any, Any, T]], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Run a verb as a whole: a cancellation is raised when it has ended.
+
+        A verb takes no longer than the timeout of operations, so neither does this.
+        """
+        task = self._begin(verb, *args, **kwargs)
+        await outlive(task)
+        return task.result()
+
+    def _begin(
+        self, verb: Callable[P, Coroutine[Any, Any, T]], *args: P.args, **kwargs: P.kwargs
+    ) -> "asyncio.Task[T]":
+        """Begin a verb in a task of its own; closing the store waits for it."""
+        self._check()
+        assert self._loop is not None
+        task = self._loop.create_task(self._translated(verb(*args, **kwargs)))
+        self._running.add(task)
+        task.add_done_callback(self._running.discard)
+        return task
+
+    async def _translated(self, verb: Coroutine[Any, Any, T]) -> T:
+        try:
+            return await verb
+        except (Missing, Nobody) as error:
+            raise StoreError(
+                f"Store {self.url} has lost a stream that it was working on: somebody dropped it, or the "
+                "server lost its data. Start the channel again."
+            ) from error
+        except Refusal as error:
+            raise StoreError(f"Store {self.url} refused an operation: {error}.") from error
+
+    async def _open(self) -> None:
+        loop = asyncio.get_running_loop()
+        await self._link.connect()
+        try:
+            end = self._link.deadline(self._access.connect_timeout)
+            self._check_version()
+            await self._link.request("$JS.API.INFO", deadline=end)
+            await self._set_up(end)
+            if self._phase is not Phase.NEW:
+                raise ClosedError(f"Store {self.url}")
+            self._loop, self._pid = loop, os.getpid()
+            await self._announce()
+        except Nobody:
+            await self._link.close()
+            raise StoreUnavailable(
+                f"Store {self.url} needs JetStream, which this server or account does not have: start the "
+                "server with -js, or enable JetStream for the account."
+            ) from None
+        except BaseException:
+            await self._link.close()
+            raise
+        self._keeper = Keeper(self._access, self._names.owner(self.owner), self._settings.owner_timeout, loop)
+        self._phase = Phase.OPEN
+
+    def _check_version(self) -> None:
+        version = self._link.version
+        if version[:2] < OLDEST:
+            raise IncompatibleStore(
+                self.url,
+                f"its server is version {'.'.join(map(str, version))}, and {OLDEST[0]}.{OLDEST[1]} is the "
+                "oldest that can take several messages as one",
+            )
+
+    async def _set_up(self, deadline: float) -> None:
+        config = stream.records(self._names.records, self._settings.prefix, self._settings.replicas)
+        info = await stream.ensure(self._link, config, deadline)
+        # Asked again, for a time that is no older than one round trip.
+        before = self._clock.elapsed()
+        info = await self._link.api(f"STREAM.INFO.{self._names.records}", deadline=deadline)
+        self._offset = stamp_of(info["ts"]) - (before + self._clock.elapsed()) / 2
+        ids = await newest(self._link, self._names.records, self._names.ids, False, deadline)
+        self._id = max(self._id, int(ids.data)) if ids is not None else self._id
+        self._direct = bool(info["config"].get("allow_direct"))
+        self._settle_durability(int(info["config"].get("num_replicas", 1)))
+
+    def _settle_durability(self, replicas: int) -> None:
+        """Say what the server gives, and refuse if more was asked for."""
+        # How often a server syncs its files is a setting that no client can read.
+        self.durability = "disk" if self._settings.server_sync == "always" else "process"
+        if self._settings.durability == "disk" and self.durability != "disk":
+            raise WeakDurability(
+                self.url,
+                "disk",
+                self.durability,
+                "the server syncs its files every sync_interval, 2 minutes unless its configuration says "
+                "otherwise, and does not tell. Set  jetstream { sync_interval: always }  there and add "
+                f"server_sync=always to the URL (the store's streams have {replicas} replica(s), which "
+                "protects from the loss of a server and not from a power cut of all)",
+            )
+
+    async def _announce(self) -> None:
+        """Let others know that this store is open; the keeper goes on with it."""
+        await self._link.request(
+            self._names.owner(self.owner),
+            headers={"Nats-TTL": f"{round(self._settings.owner_timeout)}s"},
+            deadline=self._deadline(),
+        )
+
+    async def _close(self, grace: float) -> None:
+        """Take everything down, in order, within the grace."""
+        assert self._loop is not None
+        end = self._loop.time() + grace
+        if self._running:
+            await asyncio.wait(self._running, timeout=max(0.0, grace * 0.8))
+        try:
+            async with asyncio.timeout_at(end):
+                await self._farewell(end)
+        except (TimeoutError, BusError, Refusal, Nobody) as error:
+            # Others find the owner dead and free what it held.
+            _log.debug("%s was closed without a farewell: %s", self.url, error)
+        finally:
+            self._phase = Phase.CLOSED
+            if self._keeper is not None:
+                self._keeper.stop()
+                await self._loop.run_in_executor(None, self._keeper.join, max(0.1, end - self._loop.time()))
+            self._abandon()
+            await self._link.close()
+
+    def _abandon(self) -> None:
+        """Tell whoever waits still that it is over; the rooms above add to it."""
+
+    async def _farewell(self, deadline: float) -> None:
+        """Give back what is held; the rooms above add to it."""
+        if self._keeper is not None:
+            self._keeper.stop()
+        # The next one goes on from there, even if the clock has gone back.
+        there = await newest(self._link, self._names.records, self._names.ids, False, deadline)
+        if there is None or int(there.data) < self._id:
+            await self._link.request(self._names.ids, b"%d" % self._id, deadline=deadline)
+        await self._link.api(
+            f"STREAM.PURGE.{self._names.records}",
+            {"filter": self._names.owner(self.owner)},
+            deadline=deadline,
+        )
+
+    def _close_from_elsewhere(self) -> None:
+        """Close for a loop that is gone."""
+        assert self._loop is not None
+        if not self._loop.is_closed():
+            raise WrongLoop(f"Store {self.url}")
+        self._let_go()
+
+    def _let_go(self) -> None:
+        """Let the thread end, and the connection with its loop."""
+        self._phase = Phase.CLOSED
+        if self._keeper is not None:
+            self._keeper.stop()
+
+
+async def outlive(task: "asyncio.Future[Any]") -> None:
+    """Wait for a task or a future however often the caller is cancelled; then raise the cancellation."""
+    cancelled: asyncio.CancelledError | None = None
+    while not task.done():
+        try:
+            await asyncio.shield(task)
+        except asyncio.CancelledError as error:
+            if not task.cancelled():
+                cancelled = error
+        except BaseException:
+            # For who asks for the result.
+            break
+    if cancelled is not None:
+        if not task.cancelled():
+            # Looked at, so that nobody complains of an error that was never fetched.
+            task.exception()
+        raise cancelled

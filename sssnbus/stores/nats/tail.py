@@ -1,0 +1,237 @@
+"""Following a stream: an ordered consumer that starts again from where it stands when anything goes wrong."""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from secrets import token_hex
+from typing import Any, Final
+
+from nats.aio.msg import Msg
+
+from sssnbus.errors import BusError, StoreUnavailable
+from sssnbus.stores.nats.failure import Absent, Lost, Missing
+from sssnbus.stores.nats.link import Link
+
+_log = logging.getLogger(__name__)
+
+HEARTBEAT: Final = 5.0
+"""Seconds after which the server speaks up when it has nothing to deliver."""
+
+_LOOK: Final = 0.02
+"""Seconds without a delivery after which it is looked whether one is due at all."""
+
+Take = Callable[[Msg, int, float], None]
+"""Gets a message, its sequence and when the server stored it."""
+
+
+class Tail:
+    """One stream's messages in their order, each once, from a given place on."""
+
+    def __init__(
+        self,
+        link: Link,
+        stream: str,
+        after: int,
+        take: Take,
+        *,
+        headers_only: bool = False,
+        on_gap: Callable[[], None] | None = None,
+        on_missing: Callable[[], None] | None = None,
+    ) -> None:
+        """Make a tail; ``start`` begins it.
+
+        Args:
+            link: The connection.
+            stream: What to follow.
+            after: The sequence behind which it begins.
+            take: Called with each message.
+            headers_only: Leave the bodies where they are.
+            on_gap: Called when the tail was interrupted and goes on, so that news may be late.
+            on_missing: Called when the stream is not there any more; the tail has ended then.
+        """
+        self.position = after
+        """The newest sequence that was taken, or is known to need no taking."""
+        self._link, self._stream, self._take = link, stream, take
+        self._headers_only, self._on_gap, self._on_missing = headers_only, on_gap, on_missing
+        self._name = ""
+        self._next = 1
+        self._alone: asyncio.TimerHandle | None = None
+        self._moved: set[asyncio.Future[None]] = set()
+        self._ended = self._starting = False
+
+    async def start(self, deadline: float) -> None:
+        """Begin, or begin again behind ``position``.
+
+        Raises:
+            Missing: there is no such stream.
+        """
+        self._forget()
+        name = self._name = f"sssnbus{token_hex(8)}"
+        self._next = 1
+        await self._link.listen(name, self)
+        config: dict[str, Any] = {
+            "name": name,
+            "deliver_subject": self._link.tail(name),
+            "deliver_policy": "by_start_sequence",
+            "opt_start_seq": self.position + 1,
+            "ack_policy": "none",
+            "max_deliver": 1,
+            "flow_control": True,
+            "idle_heartbeat": int(HEARTBEAT * 1e9),
+            "inactive_threshold": int(6 * HEARTBEAT * 1e9),
+            "mem_storage": True,
+            "num_replicas": 1,
+            "headers_only": self._headers_only,
+        }
+        verb = f"CONSUMER.CREATE.{self._stream}.{name}"
+        request = {"stream_name": self._stream, "config": config, "action": ""}
+        try:
+            await self._link.api(verb, request, deadline=deadline)
+        except BaseException:
+            # Unless it was begun anew meanwhile: then that one goes on.
+            if self._name == name:
+                self._forget()
+            raise
+        if self._name == name:
+            self._watch()
+
+    def stop(self) -> None:
+        """End. The server forgets a consumer that nobody listens to."""
+        self._ended = True
+        name = self._name
+        self._forget()
+        if name and self._link.up:
+            self._link.spawn(self._delete(name), "tail-end")
+        for future in self._moved:
+            if not future.done():
+                future.cancel()
+
+    async def sync(self, deadline: float) -> int:
+        """Return when everything has been taken that was stored before this was called: up to what.
+
+        Raises:
+            Missing: there is no such stream.
+        """
+        last = await self._last(deadline)
+        while self.position < last:
+            if await self._move(deadline):
+                continue
+            # What is missing may have been removed before it came here.
+            there = await self._following(deadline)
+            if there is None or there > last:
+                self._reach(last)
+        return last
+
+    def deliver(self, message: Msg, parts: list[str]) -> None:
+        if int(parts[4]) != self._next:
+            self._restart()
+            return
+        self._next += 1
+        sequence = int(parts[3])
+        if sequence > self.position:
+            self._take(message, sequence, int(parts[5]) / 1e9)
+        self._reach(sequence)
+
+    def control(self, message: Msg) -> None:
+        headers = message.headers or {}
+        if headers.get("Status") != "100":
+            # It was deleted, or its place in the cluster has changed.
+            self._restart()
+            return
+        self._watch()
+        last = headers.get("Nats-Last-Consumer")
+        if last is not None and int(last) != self._next - 1:
+            self._restart()
+            return
+        answer = message.reply or headers.get("Nats-Consumer-Stalled")
+        if answer:
+            self._link.spawn(self._answer(answer), "flow-control")
+
+    def resume(self) -> None:
+        self._restart()
+
+    async def _last(self, deadline: float) -> int:
+        info = await self._link.api(f"STREAM.INFO.{self._stream}", deadline=deadline)
+        return int(info["state"]["last_seq"])
+
+    async def _following(self, deadline: float) -> int | None:
+        """Return the first sequence that is there behind the position."""
+        # The leader is asked: whoever else answered might not have it yet, or not be there at all, and what
+        # is taken for removed here is removed for good by others.
+        body = {"seq": self.position + 1, "next_by_subj": ">"}
+        try:
+            answer = await self._link.api(f"STREAM.MSG.GET.{self._stream}", body, deadline=deadline)
+        except Absent:
+            return None
+        return int(answer["message"]["seq"])
+
+    def _reach(self, sequence: int) -> None:
+        self.position = max(self.position, sequence)
+        for future in self._moved:
+            if not future.done():
+                future.set_result(None)
+        self._moved.clear()
+
+    async def _move(self, deadline: float) -> bool:
+        """Wait for the next delivery; return whether one came soon."""
+        loop = asyncio.get_running_loop()
+        if loop.time() > deadline:
+            raise StoreUnavailable(f"Store {self._link.url} delivers nothing. Try again.")
+        future: asyncio.Future[None] = loop.create_future()
+        self._moved.add(future)
+        done, _ = await asyncio.wait([future], timeout=_LOOK)
+        self._moved.discard(future)
+        return bool(done)
+
+    def _watch(self) -> None:
+        if self._alone is not None:
+            self._alone.cancel()
+        self._alone = asyncio.get_running_loop().call_later(3 * HEARTBEAT, self._restart)
+
+    def _forget(self) -> None:
+        if self._name:
+            self._link.ignore(self._name)
+        self._name = ""
+        if self._alone is not None:
+            self._alone.cancel()
+            self._alone = None
+
+    def _restart(self) -> None:
+        if self._ended or self._starting:
+            return
+        self._starting = True
+        self._forget()
+        self._link.spawn(self._start_again(), "tail")
+
+    async def _start_again(self) -> None:
+        try:
+            while not self._ended:
+                try:
+                    await self.start(self._link.deadline())
+                    break
+                except Missing:
+                    self._ended = True
+                    if self._on_missing is not None:
+                        self._on_missing()
+                    return
+                except BusError as error:
+                    _log.debug("Stream %s cannot be followed: %s", self._stream, error)
+                    await asyncio.sleep(0.5)
+        finally:
+            self._starting = False
+        if self._on_gap is not None:
+            self._on_gap()
+
+    async def _delete(self, name: str) -> None:
+        try:
+            await self._link.api(f"CONSUMER.DELETE.{self._stream}.{name}", deadline=self._link.deadline(1.0))
+        except (BusError, Missing):
+            # It ends by itself.
+            return
+
+    async def _answer(self, subject: str) -> None:
+        try:
+            await self._link.send(subject, b"")
+        except Lost:
+            # The tail starts again with the connection.
+            return

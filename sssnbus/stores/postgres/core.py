@@ -1,0 +1,303 @@
+"""The life of a store: opening, who may call when, and closing."""
+
+import asyncio
+import logging
+import os
+import warnings
+from collections.abc import Sequence
+from enum import Enum
+from functools import partial
+from typing import Any, Final
+from weakref import WeakMethod
+
+import asyncpg
+
+from sssnbus.clock import Clock, SystemClock
+from sssnbus.errors import (
+    BusError,
+    ClosedError,
+    ForkedProcess,
+    NotStarted,
+    StateError,
+    StoreUnavailable,
+    WrongLoop,
+)
+from sssnbus.stores.base import Store
+from sssnbus.stores.postgres.failure import Lost, from_server
+from sssnbus.stores.postgres.holds import Holds
+from sssnbus.stores.postgres.keeper import Keeper, call_soon
+from sssnbus.stores.postgres.lane import Identity, Lane
+from sssnbus.stores.postgres.link import Connection, Link
+from sssnbus.stores.postgres.listener import Listener
+from sssnbus.stores.postgres.operation import Operation, moment_of
+from sssnbus.stores.postgres.place import Place
+from sssnbus.stores.postgres.reader import Reader
+from sssnbus.stores.postgres.schema import prepare
+from sssnbus.stores.postgres.work import Hand
+
+_log = logging.getLogger(__name__)
+
+_ENTER: Final = "SELECT number, store, stamp FROM {schema}.enter($1, $2, $3)"
+_LEAVE: Final = "SELECT {schema}.leave($1, false)"
+_FORGET: Final = "DELETE FROM {schema}.writer WHERE owner = $1"
+
+
+class Phase(Enum):
+    """Where a store is in its life."""
+
+    NEW = 0
+    OPEN = 1
+    CLOSING = 2
+    CLOSED = 3
+
+
+class Core(Store):
+    """What every verb needs: two lanes to write, a reader, and the right moment."""
+
+    owner: str
+    poll_interval: float | None
+
+    def __init__(
+        self, place: Place, *, poll_interval: float | None = None, clock: Clock | None = None
+    ) -> None:
+        """Name a store; it is used after ``open``. ``store_from_url`` makes one from a URL.
+
+        Args:
+            place: Where the server is, and how to talk to it.
+            poll_interval: Seconds between two looks for what no notification told.
+            clock: Where the time comes from. The server's clock by default, and for a ``SystemClock``:
+                several hosts agree on that one only. Any other is for tests.
+        """
+        self.url = place.url
+        self.durability = place.durability or "process"
+        self.owner = ""
+        heard = place.listen and place.session is not None
+        self.poll_interval = poll_interval or (2.0 if heard else 0.25)
+        self._place = place
+        self._clock = clock or SystemClock()
+        self._moment = partial(moment_of, self._clock)
+        self._phase = Phase.NEW
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._pid = 0
+        self._mutex = asyncio.Lock()
+        self._closing: asyncio.Task[None] | None = None
+        self._entering: asyncio.Task[None] | None = None
+        self._identity = Identity()
+        self._holds = Holds()
+        self._hand = Hand(self._holds, self._clock)
+        self._apart: set[Link] = set()
+
+    async def open(self) -> None:
+        if self._phase is Phase.NEW:
+            async with self._mutex:
+                if self._phase is Phase.NEW:
+                    await self._open()
+        self._check()
+
+    async def aclose(self, grace: float = 5.0) -> None:
+        if self._phase is Phase.NEW:
+            self._phase = Phase.CLOSED
+        if self._closing is None:
+            if self._phase is Phase.CLOSED:
+                return
+            if self._pid != os.getpid():
+                raise self._misuse()
+            loop = asyncio.get_running_loop()
+            if loop is not self._loop:
+                assert self._loop is not None
+                if not self._loop.is_closed():
+                    raise WrongLoop(f"Store {self.url}")
+                self._let_go()
+                return
+            self._phase = Phase.CLOSING
+            self._closing = loop.create_task(self._close(grace), name="sssnbus-postgres-close")
+        cancelled: asyncio.CancelledError | None = None
+        while not self._closing.done():
+            try:
+                await asyncio.wait([self._closing])
+            except asyncio.CancelledError as exc:
+                # It takes no longer than its grace, and leaving now would leave things open.
+                cancelled = exc
+        if cancelled is not None:
+            raise cancelled
+        self._closing.result()
+
+    def __del__(self) -> None:
+        if getattr(self, "_phase", None) is Phase.OPEN and self._pid == os.getpid():
+            warnings.warn(f"Store {self.url} was never closed", ResourceWarning, stacklevel=2)
+            self._let_go()
+
+    def _check(self) -> None:
+        """Refuse a call at the wrong moment or from the wrong place."""
+        # In a forked child the running loop is never the one that opened the store.
+        try:
+            if self._phase is Phase.OPEN and asyncio.get_running_loop() is self._loop:
+                return
+        except RuntimeError:
+            pass
+        raise self._misuse()
+
+    def _misuse(self) -> StateError:
+        what = f"Store {self.url}"
+        if self._phase is Phase.NEW:
+            return NotStarted(what)
+        if self._pid and self._pid != os.getpid():
+            return ForkedProcess(what)
+        return WrongLoop(what) if self._phase is Phase.OPEN else ClosedError(what)
+
+    async def _read(self, what: str, statement: str, *args: Any) -> list[Any]:
+        """Run a statement that changes nothing. It sees everything committed."""
+        self._check()
+        return await self._reader.fetch(what, statement, args)
+
+    async def _write(self, operation: Operation, timeout: float | None = None) -> Any:
+        """Have an operation done by the next statement that can take it along."""
+        self._check()
+        return await self._log_lane.perform(operation, timeout)
+
+    async def _run_apart(self, what: str, statements: Sequence[str]) -> None:
+        """Run statements that may take long, on a connection of their own, which ends with the call."""
+        self._check()
+        place = self._place
+        link = Link(place, place.session or place.dsn, "upkeep", patient=True)
+        self._apart.add(link)
+        try:
+            await link.connect(place.connect_timeout)
+            for statement in statements:
+                await link.run(place.text(statement))
+        except Lost:
+            self._check()
+            raise StoreUnavailable(f"Store {place.url} was lost during {what.lower()}. Try again.") from None
+        except asyncpg.PostgresError as exc:
+            raise from_server(exc, place.url, what, place.timeout / 2) from exc
+        finally:
+            self._apart.discard(link)
+            link.end()
+
+    async def _open(self) -> None:
+        place, loop = self._place, asyncio.get_running_loop()
+        links = Link(place, place.dsn, "writer"), Link(place, place.dsn, "worker")
+        try:
+            connection = await links[0].connect(place.connect_timeout)
+            # What hangs from here on is ended by ending its connection.
+            timer = loop.call_later(max(place.timeout, place.connect_timeout), connection.terminate)
+            try:
+                durability = await prepare(connection, place)
+                await self._enter(connection)
+            finally:
+                timer.cancel()
+            if self._phase is not Phase.NEW:
+                await connection.fetch(place.text(_LEAVE), self._identity.number)
+                raise ClosedError(f"Store {self.url}")
+        except BaseException as exc:
+            links[0].end()
+            if not isinstance(exc, Exception) or isinstance(exc, BusError):
+                raise
+            raise from_server(exc, self.url, "Opening", place.timeout) from exc
+        self._loop, self._pid = loop, os.getpid()
+        self.durability = durability
+        self._reader = Reader(place)
+        self._log_lane, self._work_lane = (
+            Lane(place, link, self._identity, self._moment, self._enter) for link in links
+        )
+        self._listener = Listener(place, self._identity)
+        # Its thread must not keep a store alive that nobody else holds any more.
+        missed = WeakMethod(self._missed)
+        self._keeper = Keeper(
+            place,
+            self._identity,
+            self._holds,
+            self._clock,
+            self._moment,
+            self._listener.ring,
+            lambda: (alive := missed()) and alive(),
+        )
+        self._phase = Phase.OPEN
+
+    async def _enter(self, connection: Connection) -> None:
+        """Have this store listed at the server, for the first time or again."""
+        identity = self._identity
+        listening = self._phase is Phase.OPEN and self._listener.wanted
+        args = identity.number or None, identity.store, listening
+        timer = asyncio.get_running_loop().call_later(self._place.timeout, connection.terminate)
+        try:
+            row = await connection.fetchrow(self._place.text(_ENTER), *args)
+        finally:
+            timer.cancel()
+        identity.number, identity.store = row["number"], row["store"]
+        identity.floor = max(identity.floor, row["stamp"])
+        self.owner = identity.name
+
+    def _missed(self) -> None:
+        """Enter again: this store was taken for dead, as after a long silence, or its place was made anew."""
+        if self._phase is Phase.OPEN and self._entering is None:
+            self._entering = asyncio.ensure_future(self._enter_again())
+            self._entering.add_done_callback(lambda _: setattr(self, "_entering", None))
+
+    async def _enter_again(self) -> None:
+        _log.warning("Store %s was taken for dead; what it held is free.", self.url)
+        link = Link(self._place, self._place.dsn, "entrance")
+        try:
+            await self._enter(await link.connect(self._place.connect_timeout))
+        except Exception as exc:
+            # The keeper asks again.
+            _log.debug("Store %s is not listed: %s", self.url, type(exc).__name__)
+        finally:
+            link.end()
+
+    async def _close(self, grace: float) -> None:
+        """Take everything down, in order. Whatever is stuck is cut off."""
+        loop = asyncio.get_running_loop()
+        end = loop.time() + grace
+        keeper, link = self._keeper, self._log_lane.link
+        try:
+            keeper.stop()
+            await asyncio.wait([keeper.ended], timeout=max(0.0, end - loop.time()))
+            for lane in (self._log_lane, self._work_lane):
+                await lane.drained(max(0.0, end - loop.time()))
+            timer = loop.call_at(max(end, loop.time() + 0.05), link.drop)
+            try:
+                await self._say_farewell(link, max(0.05, end - loop.time()))
+            finally:
+                timer.cancel()
+        finally:
+            self._let_go()
+            endings: Sequence[Any] = [
+                asyncio.ensure_future(each.drained()) for each in (self._reader, self._listener)
+            ]
+            await asyncio.wait([*endings, keeper.ended], timeout=max(0.2, end - loop.time()))
+
+    async def _say_farewell(self, link: Link, patience: float) -> None:
+        place = self._place
+        try:
+            await link.connect(patience)
+            await link.fetch(place.text(_LEAVE), (self._identity.number,), patience)
+            await link.fetch(place.text(_FORGET), (self._identity.number,), patience)
+        except Exception as exc:
+            # Others find the owner dead and free what it held.
+            _log.debug("%s was closed without a farewell: %s", self.url, type(exc).__name__)
+
+    def _let_go(self) -> None:
+        """Cut every connection. Never waits, works from any thread."""
+        self._phase = Phase.CLOSED
+        loop = self._loop
+        assert loop is not None
+        self._keeper.stop()
+        if loop.is_closed():
+            return
+        parts = (self._log_lane.close, self._work_lane.close, self._reader.close, self._listener.close)
+        for close in (*parts, *(link.end for link in self._apart)):
+            try:
+                running = asyncio.get_running_loop()
+            except RuntimeError:
+                running = None
+            if running is loop:
+                close()
+            else:
+                call_soon(loop, close)
+
+    async def _run_write_now(self, lane: Lane, operation: Operation) -> None:
+        """Do something although the task is being cancelled; its failure is only logged."""
+        await lane.insist(operation, self._place.timeout)
+        if operation.error is not None:
+            _log.warning("%s failed: %s", operation.what, operation.error)

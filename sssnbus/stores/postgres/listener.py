@@ -1,0 +1,130 @@
+"""Hearing of news: LISTEN on a connection of its own, and looking, in case a word was lost."""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from typing import Any, Final
+
+from sssnbus.errors import BusError
+from sssnbus.stores.base import News
+from sssnbus.stores.postgres.failure import Lost
+from sssnbus.stores.postgres.lane import Identity
+from sssnbus.stores.postgres.link import Connection, Link
+from sssnbus.stores.postgres.place import Place
+
+_log = logging.getLogger(__name__)
+
+PULSE: Final = 20.0
+"""Seconds of silence after which the connection is asked whether it still is one."""
+
+_PAUSE: Final = (0.1, 2.0)
+
+_LISTENING: Final = "UPDATE {schema}.owner SET listening = true WHERE number = $1"
+
+Watcher = tuple[Callable[[], None], Callable[[News], None] | None]
+
+
+class Listener:
+    """Rings watchers when other stores have written."""
+
+    def __init__(self, place: Place, identity: Identity) -> None:
+        self._place, self._identity = place, identity
+        self._watchers: tuple[Watcher, ...] = ()
+        self._task: asyncio.Task[None] | None = None
+        self._link: Link | None = None
+        self._again = asyncio.Event()
+        self._closed = False
+        self.heard = 0
+        """How many notifications came from others."""
+
+    @property
+    def wanted(self) -> bool:
+        """Whether somebody listens here."""
+        return self._task is not None
+
+    def watch(self, ring: Callable[[], None], take: Callable[[News], None] | None) -> Callable[[], None]:
+        """Add a watcher; return what takes it away."""
+        # Tuples, so that a watcher may end its own watch while it is called.
+        watcher = (ring, take)
+        self._watchers = (*self._watchers, watcher)
+        session = self._place.session
+        if self._task is None and self._place.listen and session is not None and not self._closed:
+            self._link = Link(self._place, session, "listener", self._greet)
+            self._task = asyncio.create_task(self._run(self._link), name="sssnbus-postgres-listener")
+
+        def end() -> None:
+            watchers = list(self._watchers)
+            if watcher in watchers:
+                watchers.remove(watcher)
+                self._watchers = tuple(watchers)
+
+        return end
+
+    def ring(self) -> None:
+        """Tell every watcher that there may be news."""
+        for ring, _ in self._watchers:
+            ring()
+
+    def close(self) -> None:
+        """Hear nothing more. Never waits."""
+        self._closed = True
+        self._watchers = ()
+        if self._task is not None:
+            self._task.cancel()
+        if self._link is not None:
+            self._link.end()
+
+    async def drained(self) -> None:
+        """Wait for the end of the task that ``close`` has ended."""
+        if self._task is not None:
+            await asyncio.wait([self._task])
+
+    async def _run(self, link: Link) -> None:
+        pause = _PAUSE[0]
+        while not self._closed:
+            try:
+                await link.connect(self._place.connect_timeout)
+                # It listens: whatever was committed before has told nobody here, so all look once.
+                self.ring()
+                pause = _PAUSE[0]
+                while True:
+                    try:
+                        async with asyncio.timeout(PULSE):
+                            await self._again.wait()
+                        break
+                    except TimeoutError:
+                        # It is asked whether it still is one, and others whether they know of us.
+                        await link.fetch(*self._flag(), self._place.timeout)
+            except Lost:
+                pass
+            except BusError as exc:
+                _log.debug("No notifications: %s", exc)
+                await asyncio.sleep(pause)
+                pause = min(pause * 2, _PAUSE[1])
+            except Exception as exc:
+                _log.debug("No notifications: %s", type(exc).__name__)
+                await asyncio.sleep(pause)
+                pause = min(pause * 2, _PAUSE[1])
+            self._again.clear()
+            link.drop()
+
+    async def _greet(self, connection: Connection) -> None:
+        self._again.clear()
+        connection.add_termination_listener(self._terminated)
+        await connection.add_listener(self._place.channel, self._notified)
+        statement, args = self._flag()
+        await connection.execute(statement, *args)
+
+    def _flag(self) -> tuple[str, tuple[int]]:
+        """Return what lets others know that somebody listens; also after this store was taken for dead."""
+        return self._place.text(_LISTENING), (self._identity.number,)
+
+    def _terminated(self, connection: Connection) -> None:
+        if self._link is not None and self._link.connection in (connection, None):
+            self._again.set()
+
+    def _notified(self, connection: Connection, pid: int, channel: str, payload: Any) -> None:
+        owner, _, _ = str(payload).partition(" ")
+        if owner != str(self._identity.number):
+            self.heard += 1
+            self.ring()

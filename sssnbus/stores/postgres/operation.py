@@ -1,0 +1,106 @@
+"""What waits to be written, and how neighbours go together in one transaction."""
+
+import asyncio
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from enum import Enum
+from typing import Any, ClassVar, NamedTuple
+
+from sssnbus.clock import Clock, SystemClock
+from sssnbus.errors import BusError, OutcomeUnknown
+
+
+class Stage(Enum):
+    """How far an operation came."""
+
+    WAITING = 0
+    RUNNING = 1
+    ABANDONED = 2
+
+
+class Moment(NamedTuple):
+    """The time that statements go by; None is the server's."""
+
+    wall: float | None
+    elapsed: float | None
+
+
+def moment_of(clock: Clock) -> Moment:
+    """Return the time for a statement: the server's, unless a test has a clock of its own."""
+    return Moment(None, None) if isinstance(clock, SystemClock) else Moment(clock.time(), clock.elapsed())
+
+
+class Operation:
+    """A change, and what came of it."""
+
+    __slots__ = ("deadline", "error", "future", "group", "result", "size", "stage", "timeout", "what")
+
+    def __init__(self, what: str, group: "type[Batch]", size: int = 0) -> None:
+        self.what = what
+        self.group = group
+        self.size = size
+        self.stage = Stage.WAITING
+        self.result: Any = None
+        self.error: BaseException | None = None
+        self.timeout = self.deadline = 0.0
+        self.future: asyncio.Future[Any] | None = None
+        """Awaited by who asked; None once the operation has ended."""
+
+    def unknown(self, url: str) -> BusError:
+        """Return the error for an answer that never came."""
+        return OutcomeUnknown(url, self.what)
+
+
+class Batch(ABC):
+    """Operations that go together: one statement, one transaction."""
+
+    most: ClassVar[int] = 1
+    """How many operations at most."""
+
+    def __init__(self, operations: Sequence[Any]) -> None:
+        self.operations = operations
+
+    @abstractmethod
+    def call(self, owner: int, number: int, moment: Moment) -> tuple[str, list[Any]]:
+        """Return the statement and its parameters. It may be asked for again, to be sent again."""
+
+    @abstractmethod
+    def finish(self, rows: Sequence[Any]) -> None:
+        """Take the answer: give every operation its result or its error."""
+
+    def given_up(self, number: int) -> None:  # noqa: B027  # most leave nothing behind
+        """Note what may have to be undone: nobody waits for the answer any more."""
+
+    def apart(self) -> "list[Batch]":
+        """Return how to try again when the server refused the whole; nothing if there is no other way."""
+        if len(self.operations) < 2:
+            return []
+        return [type(self)([operation]) for operation in self.operations]
+
+
+class Call(Operation):
+    """A function of ours that goes alone."""
+
+    __slots__ = ("parameters", "read", "statement")
+
+    def __init__(
+        self,
+        what: str,
+        statement: str,
+        parameters: Callable[[Moment], list[Any]],
+        read: Callable[[Sequence[Any]], Any],
+    ) -> None:
+        super().__init__(what, Alone)
+        self.statement, self.parameters, self.read = statement, parameters, read
+
+
+class Alone(Batch):
+    """One call."""
+
+    def call(self, owner: int, number: int, moment: Moment) -> tuple[str, list[Any]]:
+        (call,) = self.operations
+        return call.statement, [owner, number, *call.parameters(moment)]
+
+    def finish(self, rows: Sequence[Any]) -> None:
+        (call,) = self.operations
+        call.result = call.read(rows)

@@ -1,0 +1,112 @@
+"""Hints: a connection that listens for what others publish to this store object.
+
+A hint may be lost, and nothing about hints ever fails a write. That of a short append carries the messages
+along, which spares its hearer the trip to the server.
+"""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+from pydantic_core import from_json
+
+from sssnbus.stores.base import News
+from sssnbus.stores.redis.codec import Bytes
+from sssnbus.stores.redis.failure import reason
+from sssnbus.stores.redis.place import Place
+from sssnbus.stores.redis.wire import Wire
+
+_log = logging.getLogger(__name__)
+
+QUIET: Final = 10.0
+"""Seconds of silence after which the server is asked whether it is still there."""
+
+_PAUSES: Final = (0.05, 2.0)
+"""The first and the longest wait, in seconds, before listening anew."""
+
+
+class Bell:
+    """The watchers of one store object, and the task that listens for them."""
+
+    def __init__(self, place: Place, owner: str, join: Callable[[], Awaitable[None]]) -> None:
+        self._place = place
+        self._channel = f"{place.clock_key}:bell:{owner}"
+        self._join = join
+        """Has others publish to us; called when we listen already."""
+        self._watchers: tuple[tuple[Callable[[], None], Callable[[News], None] | None], ...] = ()
+        self._task: asyncio.Task[None] | None = None
+
+    def watch(self, ring: Callable[[], None], take: Callable[[News], None] | None) -> Callable[[], None]:
+        """Add a watcher; return what takes it away. The first of all begins the listening."""
+        # Tuples, so that a watcher may end its own watch while it is called.
+        watcher = (ring, take)
+        self._watchers = (*self._watchers, watcher)
+        if self._task is None:
+            self._task = asyncio.get_running_loop().create_task(self._run(), name="sssnbus-redis-bell")
+
+        def end() -> None:
+            watchers = list(self._watchers)
+            if watcher in watchers:
+                watchers.remove(watcher)
+                self._watchers = tuple(watchers)
+
+        return end
+
+    def call_watchers(self, news: News | None = None) -> None:
+        """Tell every watcher."""
+        for ring, take in self._watchers:
+            if news is None or take is None:
+                ring()
+            else:
+                take(news)
+
+    async def close(self) -> None:
+        """Stop listening."""
+        self._watchers = ()
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.wait([self._task])
+
+    async def _run(self) -> None:
+        pause = _PAUSES[0]
+        while True:
+            wire = Wire(self._place)
+            try:
+                await wire.connect()
+                await wire.tell("SUBSCRIBE", self._channel)
+                await wire.hear(self._place.connect_timeout)
+                await self._join()
+                pause = _PAUSES[0]
+                # Whatever was written before we listened has rung nowhere.
+                self.call_watchers()
+                await self._listen(wire)
+            except Exception as exc:
+                _log.debug("No hints from %s: %s", self._place.url, reason(exc))
+            finally:
+                await wire.close()
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, _PAUSES[1])
+
+    async def _listen(self, wire: Wire) -> None:
+        while True:
+            message = await wire.hear(QUIET)
+            if message is None:
+                await wire.tell("PING")
+                message = await wire.hear(self._place.connect_timeout)
+                if message is None:
+                    return
+            if message[0] == b"message":
+                self.call_watchers(_read(message[2]))
+
+
+def _read(letter: bytes) -> News | None:
+    """Return the news that a hint brought; None if it brought none that can be read."""
+    end = letter.find(b"\n")
+    if end < 0:
+        return None
+    try:
+        log, rows = from_json(letter[:end])
+        return News(log, Bytes(letter, end + 1).messages(rows))
+    except (ValueError, TypeError):
+        return None

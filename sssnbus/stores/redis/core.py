@@ -1,0 +1,263 @@
+"""The life of a store: opening, who may call when, and closing."""
+
+import asyncio
+import logging
+import os
+import warnings
+from collections.abc import Callable, Sequence
+from enum import Enum
+from itertools import count
+from secrets import token_hex
+from typing import Any
+
+from pydantic_core import from_json, to_json
+from redis.exceptions import BusyLoadingError, RedisError
+
+from sssnbus.clock import Clock, SystemClock
+from sssnbus.errors import ClosedError, ForkedProcess, NotStarted, StateError, WrongLoop
+from sssnbus.stores.base import Store
+from sssnbus.stores.redis.bell import Bell
+from sssnbus.stores.redis.codec import Bytes
+from sssnbus.stores.redis.failure import translated
+from sssnbus.stores.redis.holds import Holds, rows_of
+from sssnbus.stores.redis.keeper import Keeper
+from sssnbus.stores.redis.lane import Lane
+from sssnbus.stores.redis.operation import Operation
+from sssnbus.stores.redis.place import Place
+from sssnbus.stores.redis.script import scripts
+from sssnbus.stores.redis.server import create, inspect
+from sssnbus.stores.redis.wire import Wire
+
+_log = logging.getLogger(__name__)
+
+
+class Phase(Enum):
+    """Where a store is in its life."""
+
+    NEW = 0
+    OPEN = 1
+    CLOSING = 2
+    CLOSED = 3
+
+
+class Core(Store):
+    """What every verb needs: a lane that writes, one that reads, and the right moment."""
+
+    owner: str
+    poll_interval: float | None
+
+    def __init__(self, place: Place, *, clock: Clock | None = None) -> None:
+        """Name a store; it is used after ``open``.
+
+        Args:
+            place: The server, and everything else that a URL can say.
+            clock: Where the time comes from, for tests: the server's own clock unless it is another than
+                the machine's.
+        """
+        self.url = place.url
+        self.durability = place.durability or "none"
+        self.owner = token_hex(8)
+        self.poll_interval = place.poll_interval
+        self._place = place
+        self._clock = clock or SystemClock()
+        self._manual = not isinstance(self._clock, SystemClock)
+        self._phase = Phase.NEW
+        self._pid = 0
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._mutex = asyncio.Lock()
+        self._closing: asyncio.Task[None] | None = None
+        self._birth = ""
+        self._tokens = (f"{self.owner}-{number}" for number in count(1))
+        self._holds = Holds()
+        self._born: dict[str, str] = {}
+        """Which log of that name it is that we know."""
+        self._ends: dict[str, int] = {}
+        """How far a log had come when we appended to it."""
+
+    async def open(self) -> None:
+        if self._phase is Phase.NEW:
+            async with self._mutex:
+                if self._phase is Phase.NEW:
+                    await self._open()
+        self._check()
+
+    async def aclose(self, grace: float = 5.0) -> None:
+        if self._phase is Phase.NEW:
+            self._phase = Phase.CLOSED
+        if self._pid and self._pid != os.getpid():
+            raise self._misuse()
+        if self._closing is None:
+            if self._phase is Phase.CLOSED:
+                return
+            loop = asyncio.get_running_loop()
+            if loop is not self._loop:
+                self._close_from_elsewhere()
+                return
+            self._phase = Phase.CLOSING
+            self._closing = loop.create_task(self._close(grace), name="sssnbus-redis-close")
+        cancelled: asyncio.CancelledError | None = None
+        while not self._closing.done():
+            try:
+                await asyncio.wait([self._closing])
+            except asyncio.CancelledError as exc:
+                # It takes no longer than its grace, and leaving now would leave things open.
+                cancelled = exc
+        if cancelled is not None:
+            raise cancelled
+        self._closing.result()
+
+    def __del__(self) -> None:
+        if getattr(self, "_phase", None) is Phase.OPEN and self._pid == os.getpid():
+            warnings.warn(f"Store {self.url} was never closed", ResourceWarning, stacklevel=2)
+            self._keeper.stop()
+
+    def _check(self) -> None:
+        """Refuse a call at the wrong moment or from the wrong place."""
+        # In a forked child the running loop is never the one that opened the store.
+        try:
+            if self._phase is Phase.OPEN and asyncio.get_running_loop() is self._loop:
+                return
+        except RuntimeError:
+            # There is no loop here at all.
+            pass
+        raise self._misuse()
+
+    def _misuse(self) -> StateError:
+        what = f"Store {self.url}"
+        if self._pid and self._pid != os.getpid():
+            return ForkedProcess(what)
+        if self._phase is Phase.NEW:
+            return NotStarted(what)
+        return WrongLoop(what) if self._phase is Phase.OPEN else ClosedError(what)
+
+    async def _read(self, what: str, body: Sequence[object], parse: Callable[[list[Any], Bytes], Any]) -> Any:
+        """Ask the server. It tells of everything that was acknowledged."""
+        self._check()
+        return await self._reader.perform(Operation(what, body, parse))
+
+    async def _write(
+        self,
+        what: str,
+        body: Sequence[object],
+        parse: Callable[[list[Any], Bytes], Any],
+        parts: Sequence[bytes] = (),
+    ) -> Any:
+        """Have the server change something."""
+        self._check()
+        return await self._writer.perform(Operation(what, body, parse, parts))
+
+    def _renew(self) -> None:
+        """Have leases renewed that are due for it, before what is done next."""
+        now = self._clock.elapsed()
+        due = self._holds.due(now)
+        if due:
+
+            def note(answer: list[Any], parts: Bytes) -> None:
+                self._holds.renewed(due, now, answer[1:])
+
+            self._writer.post(Operation("A renewal", ["renew", rows_of(due)], note))
+
+    def _address(self, number: int) -> list[object]:
+        """Return what a request begins with. Called by the keeper's thread too."""
+        time, elapsed = (self._clock.time(), self._clock.elapsed()) if self._manual else (None, None)
+        return [self.owner, number, self._birth, time, elapsed]
+
+    async def _open(self) -> None:
+        loop = asyncio.get_running_loop()
+        # What an attempt that failed has found counts no more.
+        self._birth = ""
+        known = await asyncio.to_thread(scripts)
+        writer = Lane(self._place, known.writing, self._address, self._greet, writes=True)
+        reader = Lane(self._place, lambda verbs: known.read, self._address, _say_nothing, writes=False)
+        self._writer, self._reader = writer, reader
+        try:
+            await self._connect(writer)
+            await writer.enter(0)
+            if self._phase is not Phase.NEW:
+                raise ClosedError(f"Store {self.url}")
+        except BaseException as exc:
+            await writer.close()
+            await reader.close()
+            if isinstance(exc, RedisError | OSError):
+                raise translated(exc, self.url) from exc
+            raise
+        self._loop, self._pid = loop, os.getpid()
+        self._keeper = Keeper(self._place, self._holds, self._address, self._clock.elapsed, loop)
+        self._bell = Bell(self._place, self.owner, self._join)
+        self._phase = Phase.OPEN
+
+    async def _connect(self, writer: Lane) -> None:
+        """Connect for the first time; a server that is still loading its data gets some time."""
+        end = asyncio.get_running_loop().time() + self._place.connect_timeout
+        while True:
+            try:
+                return await writer.connect()
+            except BusyLoadingError:
+                if asyncio.get_running_loop().time() > end:
+                    raise
+            await asyncio.sleep(0.05)
+
+    async def _greet(self, wire: Wire) -> None:
+        """Look at the server behind a new connection of the writer: what it gives, whether it is ours."""
+        self.durability = await inspect(wire, self._place)
+        if not self._birth:
+            self._birth = await create(wire, self._place, token_hex(16))
+        elif await create(wire, self._place, "") != self._birth or await self._went_back(wire):
+            self._writer.replaced = True
+
+    async def _went_back(self, wire: Wire) -> bool:
+        """Return whether a log is behind what was acknowledged: the server lost data, or is another.
+
+        A sequence would be given twice if this went on.
+        """
+        names = list(self._ends.keys() & self._born.keys())
+        body = to_json([*self._address(0), [["kind", name] for name in names]])
+        answer = await wire.run(
+            scripts().read, self._place.clock_key, body, b"", limit=self._place.connect_timeout
+        )
+        found = from_json(answer[: answer.index(b"\n")])
+        return any(
+            born == self._born[name] and last < self._ends[name]
+            for name, (_, _, born, last) in zip(names, found, strict=True)
+        )
+
+    async def _join(self) -> None:
+        """Have others tell us their news."""
+        self._keeper.listens = True
+        await self._write("Listening", ["listen"], nothing)
+
+    async def _close(self, grace: float) -> None:
+        """Take everything down, in order."""
+        loop = asyncio.get_running_loop()
+        end = loop.time() + grace
+        try:
+            self._keeper.stop()
+            await self._bell.close()
+            await asyncio.wait([self._keeper.ended], timeout=max(0.0, end - loop.time()))
+            holds = rows_of(self._holds.all())
+            farewell = Operation(f"Closing {self.url}", ["leave", holds], nothing)
+            patience = max(0.05, end - loop.time())
+            await self._writer.insist(farewell, patience)
+            if farewell.error is not None:
+                # Its leases end by time, and others will find the owner dead.
+                _log.debug("%s was closed without a farewell: %s", self.url, farewell.error)
+        finally:
+            self._phase = Phase.CLOSED
+            await self._writer.close()
+            await self._reader.close()
+
+    def _close_from_elsewhere(self) -> None:
+        """Close for a loop that is gone."""
+        assert self._loop is not None
+        if not self._loop.is_closed():
+            raise WrongLoop(f"Store {self.url}")
+        self._phase = Phase.CLOSED
+        self._keeper.stop()
+
+
+def nothing(answer: list[Any], parts: Bytes) -> None:
+    """Take nothing from an answer."""
+
+
+async def _say_nothing(wire: Wire) -> None:
+    pass

@@ -1,0 +1,364 @@
+"""Group commit: operations queue up while a request is under way, and go together in the next one.
+
+An operation is waiting, then running or abandoned. What its caller gave up while it was waiting is never
+applied. A request that was not answered is sent again, on a new connection, until its operations are out
+of time: the server remembers the last answer to each owner, so a request is applied once.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, Final
+
+from pydantic_core import from_json, to_json
+
+from sssnbus.errors import (
+    BusError,
+    ClosedError,
+    OutcomeUnknown,
+    StoreError,
+    StoreReadOnly,
+    StoreReplaced,
+    StoreTimeout,
+)
+from sssnbus.stores.redis.codec import Bytes
+from sssnbus.stores.redis.failure import is_passing, translated
+from sssnbus.stores.redis.operation import Operation, Stage, refusal
+from sssnbus.stores.redis.place import Place
+from sssnbus.stores.redis.script import Script, scripts
+from sssnbus.stores.redis.wire import Wire
+
+MAX_BATCH: Final = 512
+"""Operations in one request, at most: the server does nothing else while it works on one."""
+
+MAX_BATCH_BYTES: Final = 4 * 1024 * 1024
+"""Bytes of messages in one request, unless a single operation brings more."""
+
+LIFE: Final = 10.0
+"""Seconds after which an owner that was not heard of counts as dead."""
+
+_PAUSES: Final = (0.02, 1.0)
+"""The first and the longest wait, in seconds, before a request is sent again."""
+
+
+class Lane:
+    """A connection that carries one request at a time, and the operations that wait for the next."""
+
+    def __init__(
+        self,
+        place: Place,
+        script: Callable[[set[str]], Script],
+        address: Callable[[int], list[object]],
+        greet: Callable[[Wire], Awaitable[None]],
+        *,
+        writes: bool,
+    ) -> None:
+        """Make a lane; it connects when it is first needed.
+
+        Args:
+            place: Where to connect to.
+            script: Returns what operations are done by, given their verbs.
+            address: Returns what a request begins with, given its number.
+            greet: Called with each new connection before it carries anything.
+            writes: Whether operations change something, so that an unknown outcome has to be told.
+        """
+        self._place = place
+        self._script = script
+        self._address = address
+        self._greet = greet
+        self._writes = writes
+        self._loop = asyncio.get_running_loop()
+        self._waiting: deque[Operation] = deque()
+        self._flying: list[Operation] = []
+        self._request: tuple[Script, Sequence[bytes]] | None = None
+        self._busy = self._astray = self._closed = False
+        self._sent = False
+        """Whether the request under way has left before, and may have been applied."""
+        self._task: asyncio.Task[None] | None = None
+        self._wire: Wire | None = None
+        self._trouble: BaseException | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._number = 0
+        self.replaced = False
+        """Whether the data was found to be other than what this was opened on; nothing is written then."""
+
+    async def perform(self, operation: Operation, timeout: float | None = None) -> Any:
+        """Return the result of an operation once the server has answered.
+
+        A cancelled one was either abandoned, or has ended before the ``CancelledError`` leaves; then its
+        ``result`` is there to be undone.
+        """
+        future = self._submit(operation, self._place.timeout if timeout is None else timeout)
+        try:
+            if self._wire is None:
+                self._follow()
+            elif not self._busy:
+                await self._lead()
+            return await future
+        except asyncio.CancelledError:
+            if operation.stage is Stage.WAITING:
+                operation.stage, operation.future = Stage.ABANDONED, None
+            else:
+                await self._outlive(operation)
+            raise
+
+    def post(self, operation: Operation) -> None:
+        """Do an operation that nobody waits for, before all that come later."""
+        self._submit(operation, self._place.timeout).add_done_callback(_forget)
+        # What its caller does next takes it along; if nothing comes, it goes by itself.
+        self._loop.call_soon(self._follow)
+
+    async def insist(self, operation: Operation, timeout: float) -> None:
+        """Do an operation although the task may be cancelled meanwhile; its error is left in it."""
+        self._submit(operation, timeout)
+        self._follow()
+        await self._outlive(operation)
+
+    async def connect(self) -> None:
+        """Connect now; its failure is raised as the client has it."""
+        wire = Wire(self._place)
+        try:
+            await wire.connect()
+            await self._greet(wire)
+        except BaseException:
+            await wire.close()
+            raise
+        self._wire = wire
+
+    async def close(self) -> None:
+        """Give up what waits, and waiting for what does not end; disconnect."""
+        self._closed = True
+        for operation in self._waiting:
+            operation.stage = Stage.ABANDONED
+            operation.end(ClosedError(f"Store {self._place.url}"))
+        for operation in self._flying:
+            operation.end(self._unknown(operation))
+        self._waiting.clear()
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.wait([self._task])
+        await self._hang_up()
+
+    def _submit(self, operation: Operation, timeout: float) -> asyncio.Future[Any]:
+        loop = self._loop
+        operation.future = future = loop.create_future()
+        operation.timeout = timeout
+        operation.deadline = deadline = loop.time() + timeout
+        self._waiting.append(operation)
+        if self._timer is None or self._timer.when() > deadline:
+            self._set_timer(deadline)
+        return future
+
+    async def _outlive(self, operation: Operation) -> None:
+        """Wait until an operation has ended, however often the task is cancelled."""
+        if operation.future is None:
+            return
+        operation.future = future = self._loop.create_future()
+        while not future.done():
+            try:
+                await asyncio.wait([future])
+            except asyncio.CancelledError:
+                continue
+        future.exception()
+
+    def _set_timer(self, when: float) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = self._loop.call_at(when, self._expire)
+
+    def _expire(self) -> None:
+        self._timer = None
+        now, pending = self._loop.time(), [*self._flying, *self._waiting]
+        for operation in pending:
+            if operation.future is not None and operation.deadline <= now:
+                if operation.stage is Stage.WAITING:
+                    operation.stage = Stage.ABANDONED
+                    operation.end(self._late(operation))
+                else:
+                    operation.end(self._unknown(operation))
+        deadlines = [operation.deadline for operation in pending if operation.future is not None]
+        if deadlines:
+            self._set_timer(min(deadlines))
+        self._waiting = deque(operation for operation in self._waiting if operation.future is not None)
+        if self._wire is not None and not any(operation.future is not None for operation in self._flying):
+            # Nobody waits for this answer any more; it must not be taken for that of the next request.
+            self._wire.give_up()
+
+    def _late(self, operation: Operation) -> BusError:
+        if self._trouble is not None:
+            return translated(self._trouble, self._place.url)
+        return StoreTimeout(operation.what, operation.timeout)
+
+    def _unknown(self, operation: Operation) -> BusError:
+        if not self._writes:
+            return self._late(operation)
+        error = OutcomeUnknown(self._place.url, operation.what)
+        error.__cause__ = self._trouble
+        return error
+
+    async def _lead(self) -> None:
+        """Send what waits, in the task of the caller: a task of our own would cost two turns of the loop.
+
+        If anything goes wrong, or the caller is cancelled, the rest is left to a task of our own.
+        """
+        self._busy = True
+        failure: BaseException | None = None
+        try:
+            self._begin()
+            if self._flying:
+                await self._attempt()
+        except asyncio.CancelledError:
+            failure = ConnectionError("the request was interrupted")
+            raise
+        except Exception as exc:
+            failure = exc
+        finally:
+            if failure is None:
+                self._flying = []
+            if (failure is not None or self._waiting) and not self._closed:
+                self._task = self._loop.create_task(self._run(failure), name="sssnbus-redis-lane")
+            else:
+                self._busy = False
+
+    def _follow(self) -> None:
+        """Have a task of our own send what waits, unless somebody is at it."""
+        if not self._busy and self._waiting:
+            self._busy = True
+            self._task = self._loop.create_task(self._run(None), name="sssnbus-redis-lane")
+
+    async def _run(self, failure: BaseException | None) -> None:
+        try:
+            if failure is not None:
+                await self._fly(failure)
+            while self._waiting:
+                self._begin()
+                await self._fly(None)
+        finally:
+            self._busy, self._flying = False, []
+
+    def _begin(self) -> None:
+        self._number += 1
+        self._flying, self._request, self._sent = self._take(), None, False
+
+    def _take(self) -> list[Operation]:
+        batch: list[Operation] = []
+        waiting, size = self._waiting, 0
+        while waiting and len(batch) < MAX_BATCH:
+            size += waiting[0].size
+            if batch and size > MAX_BATCH_BYTES:
+                break
+            operation = waiting.popleft()
+            if operation.stage is Stage.WAITING:
+                batch.append(operation)
+        return batch
+
+    async def _fly(self, failure: BaseException | None) -> None:
+        """Send a request until it is answered or nobody waits for it."""
+        pause = _PAUSES[0]
+        while True:
+            if failure is not None:
+                await self._hang_up()
+                if not is_passing(failure):
+                    for operation in self._flying:
+                        operation.end(translated(failure, self._place.url))
+                    return
+                self._trouble, failure = failure, None
+                await asyncio.sleep(pause)
+                pause = min(2 * pause, _PAUSES[1])
+            if not any(operation.future is not None for operation in self._flying):
+                return
+            try:
+                if self._wire is None:
+                    await self.connect()
+                await self._attempt()
+            except Exception as exc:
+                failure = exc
+
+    async def _attempt(self) -> None:
+        """Send the request once, and hand out the answer."""
+        if self.replaced and self._writes:
+            raise StoreReplaced(self._place.url, "set back or replaced by another")
+        if self._request is None:
+            self._request = self._pack()
+        assert self._wire is not None, "it is connected"
+        script, request = self._request
+        limit = max(0.5, self._place.timeout / 3)
+        again, self._sent = self._sent, True
+        answer = await self._wire.run(script, self._place.clock_key, *request, limit=limit)
+        if answer.startswith(b"["):
+            self._trouble = None
+            self._deliver(answer)
+            if self._astray:
+                # What became a replica is left: the name may lead to another server by now.
+                self._astray = False
+                await self._hang_up()
+        else:
+            await self._explain(answer, again)
+
+    def _pack(self) -> tuple[Script, Sequence[bytes]]:
+        self._flying = [operation for operation in self._flying if operation.future is not None]
+        alone = self._flying[0].alone if len(self._flying) == 1 else None
+        if alone is not None:
+            self._flying[0].stage = Stage.RUNNING
+            owner, number, birth, time, _ = self._address(self._number)
+            texts = (owner, number, birth, "" if time is None else repr(time))
+            return scripts().one, (*(str(text).encode() for text in texts), *alone)
+        parts: list[bytes] = []
+        for operation in self._flying:
+            operation.stage = Stage.RUNNING
+            parts += operation.parts
+        header = [*self._address(self._number), [operation.body for operation in self._flying]]
+        script = self._script({str(operation.body[0]) for operation in self._flying})
+        return script, (to_json(header), b"".join(parts))
+
+    async def _explain(self, answer: bytes, again: bool) -> None:
+        """See to a request that the server did not take; ``again``: it was sent before this time."""
+        if answer == b"REPLACED":
+            self.replaced = True
+            raise StoreReplaced(self._place.url, "set back or replaced by another")
+        if answer == b"GONE":
+            # Others took us for dead while we were away. What was held is lost; work goes on.
+            if not again:
+                await self.enter(self._number - 1)
+                raise ConnectionError("the server had forgotten this store")
+            # With the owner its last answer is gone: nobody can tell any more whether this was applied.
+            for operation in self._flying:
+                operation.end(None if operation.body[0] == "leave" else self._unknown(operation))
+            if not self._closed and any(operation.body[0] != "leave" for operation in self._flying):
+                await self.enter(self._number)
+            return
+        raise StoreError(f"Store {self._place.url} did not take a request: {answer[:20]!r}.")
+
+    async def enter(self, number: int) -> None:
+        """Be put on the list of owners; requests up to ``number`` are not taken any more."""
+        assert self._wire is not None, "it is connected"
+        body = to_json([*self._address(0), [["enter", LIFE, number]]])
+        answer = await self._wire.run(
+            self._script({"enter"}), self._place.clock_key, body, b"", limit=self._place.connect_timeout
+        )
+        if answer == b"REPLACED":
+            self.replaced = True
+
+    def _deliver(self, answer: bytes) -> None:
+        end = answer.index(b"\n")
+        results, parts = from_json(answer[:end]), Bytes(answer, end + 1)
+        for operation, result in zip(self._flying, results, strict=True):
+            if result[0] == 0:
+                operation.result = operation.parse(result, parts)
+                operation.end()
+            else:
+                error = refusal(result, self._place.url)
+                self._astray = self._astray or isinstance(error, StoreReadOnly)
+                operation.end(error)
+
+    async def _hang_up(self) -> None:
+        wire, self._wire = self._wire, None
+        if wire is not None:
+            await wire.close()
+
+
+def _forget(future: asyncio.Future[Any]) -> None:
+    if not future.cancelled():
+        future.exception()

@@ -1,0 +1,160 @@
+"""The verbs of logs."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from sssnbus.stored import Draft, Stored
+from sssnbus.stores.base import ByID, LogStore, Page, Placed
+from sssnbus.stores.redis.codec import Bytes, meta_of
+from sssnbus.stores.redis.core import Core
+from sssnbus.stores.redis.operation import Operation
+
+MAX_ANSWER_BYTES: Final = 4 * 1024 * 1024
+"""Bytes of messages after which an answer ends: more would keep the server from everybody else."""
+
+
+class Logs(Core, LogStore, ByID):
+    """Logs as streams whose entries are named by their sequence."""
+
+    async def append(
+        self,
+        drafts: Sequence[Draft],
+        *,
+        max_depth: Mapping[str, int] | None = None,
+        timeout: float | None = None,
+    ) -> list[Placed]:
+        """Add messages to declared logs, all or none, and return where each one went, in their order.
+
+        If the connection is lost the append is sent again, and applied once.
+
+        Raises:
+            OutcomeUnknown: no answer came within the time; it may have been applied, and if not may
+                still be until the next write of this store is done.
+        """
+        self._check()
+        if not drafts:
+            return []
+        rows, parts = as_rows(drafts)
+        alone = None
+        if len(drafts) == 1 and not max_depth and _is_plain(drafts[0]):
+            alone = (drafts[0].channel.encode(), *parts)
+        operation = Operation("An append", ("append", max_depth or None, rows), as_placed, parts, alone)
+        placed: list[Placed] = await self._writer.perform(operation, timeout)
+        self._note_ends(drafts, placed)
+        return placed
+
+    def _note_ends(self, drafts: Sequence[Draft], placed: Sequence[Placed]) -> None:
+        for draft, place in zip(drafts, placed, strict=True):
+            if not place.duplicate:
+                self._ends[draft.channel] = place.sequence
+
+    async def read(self, log: str, *, after: int, limit: int, upto: int | None = None) -> Page:
+        page, more = await self._stretch(log, after, limit, upto)
+        end = page.last
+        while more:
+            # Too much for one answer. What comes later than the first one was asked for is no part of it.
+            place = page.messages[-1].sequence
+            rest, more = await self._stretch(log, place, limit - len(page.messages), min(upto or end, end))
+            if rest.last < end:
+                # It was dropped meanwhile, and maybe made anew.
+                return rest
+            there = [stored for stored in page.messages if stored.sequence > rest.floor]
+            page = Page(there + rest.messages, rest.floor, end)
+        return page
+
+    async def _stretch(self, log: str, after: int, limit: int, upto: int | None) -> tuple[Page, bool]:
+        """Return what one answer brings of a stretch, and whether there may be more of it."""
+        body = ("read", log, after, limit, upto, MAX_ANSWER_BYTES)
+        stretch: tuple[Page, bool] = await self._read("A read", body, _page)
+        return stretch
+
+    async def last(self, logs: Sequence[str]) -> dict[str, int]:
+        names = list(logs)
+        ends: list[int] = await self._read("A look", ("last", names), _values)
+        return dict(zip(names, ends, strict=True))
+
+    async def locate(self, log: str, time: float) -> int:
+        sequence: int = await self._read("A search", ("locate", log, time), value)
+        return sequence
+
+    async def find(self, log: str, id: str) -> Stored | None:
+        found: list[Stored] = await self._read("A search", ("find", log, id), messages)
+        return found[0] if found else None
+
+    async def trim(
+        self,
+        log: str,
+        *,
+        upto: int | None = None,
+        older_than: float | None = None,
+        max_count: int | None = None,
+        max_bytes: int | None = None,
+    ) -> int:
+        """Remove from the old end whatever any given bound rules out; return how many went.
+
+        It goes in steps, each whole, so that others can write in between. Cancelling it leaves the steps
+        that were made.
+        """
+        removed, more = 0, True
+        while more:
+            step = ("trim", log, upto, older_than, max_count, max_bytes)
+            count, more = await self._write("A trim", step, _values)
+            removed += count
+        return removed
+
+    async def remove(self, log: str, ids: Sequence[str]) -> int:
+        count: int = await self._write("A removal", ("remove", log, list(ids)), value)
+        return count
+
+
+def _is_plain(draft: Draft) -> bool:
+    """Return whether there is nothing to a message but what it says."""
+    special = (draft.id, draft.dedupe, draft.key, draft.due)
+    return special == (None, None, None, None) and not draft.priority
+
+
+def value(answer: list[Any], parts: Bytes) -> Any:
+    """Return the one value of an answer."""
+    return answer[1]
+
+
+def messages(answer: list[Any], parts: Bytes) -> list[Stored]:
+    """Return the messages of an answer."""
+    return parts.messages(answer[1])
+
+
+def _values(answer: list[Any], parts: Bytes) -> list[Any]:
+    return answer[1:]
+
+
+def _page(answer: list[Any], parts: Bytes) -> tuple[Page, bool]:
+    return Page(parts.messages(answer[3]), answer[1], answer[2]), answer[4] == 1
+
+
+def as_rows(drafts: Sequence[Draft]) -> tuple[list[object], list[bytes]]:
+    """Return drafts as the scripts want them: what is small, and bytes."""
+    rows: list[object] = []
+    parts: list[bytes] = []
+    for draft in drafts:
+        meta, headers, body = meta_of(draft), draft.headers, draft.body
+        dedupe = draft.dedupe
+        parts += (meta, headers, body)
+        rows.append(
+            (
+                draft.channel,
+                draft.id,
+                len(meta),
+                len(headers),
+                len(body),
+                draft.priority,
+                draft.key,
+                draft.due,
+                dedupe and (dedupe.key, dedupe.digest.hex(), dedupe.seconds),
+            )
+        )
+    return rows, parts
+
+
+def as_placed(answer: list[Any], parts: Bytes) -> list[Placed]:
+    """Return where messages went, of which an answer tells three values each."""
+    return [Placed(answer[at], answer[at + 1], answer[at + 2] == 1) for at in range(1, len(answer), 3)]

@@ -1,0 +1,42 @@
+"""Fixtures of the NATS store: one private server for all tests, a place of its own for each."""
+
+from collections.abc import AsyncIterator, Iterator
+
+import pytest
+
+from sssnbus.stores.nats import NATSStore
+from sssnbus.testing import StoreFactory
+from tests.stores.nats.places import binary, given, nats_at, server_in
+
+
+@pytest.fixture(scope="session")
+def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Where the server is that most tests share: host and port."""
+    there = given()
+    if there is not None:
+        yield there
+        return
+    if binary() is None:
+        pytest.skip("there is no nats-server for this platform: install one, or name one by the environment")
+    server = server_in(tmp_path_factory.mktemp("nats"))
+    server.start()
+    try:
+        yield f"127.0.0.1:{server.port}"
+    finally:
+        server.stop()
+
+
+@pytest.fixture
+def place(address: str) -> StoreFactory:
+    """Make stores that share one place, which was empty at first."""
+    return nats_at(address)
+
+
+@pytest.fixture
+async def store(place: StoreFactory) -> AsyncIterator[NATSStore]:
+    """Give an open store."""
+    store = place()
+    assert isinstance(store, NATSStore)
+    await store.open()
+    yield store
+    await store.aclose()

@@ -1,0 +1,42 @@
+"""Random work on the NATS store ends as it does on a plain model."""
+
+from contextlib import AbstractContextManager, nullcontext
+
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis.stateful import run_state_machine_as_test
+
+from sssnbus.testing import StoreFactory
+from sssnbus.testing.machine import store_machine
+from tests.stores.nats.places import nats_at
+
+
+def runs(examples: int, steps: int) -> settings:
+    """Return how much to try; the time of one run says nothing here."""
+    return settings(
+        max_examples=examples,
+        stateful_step_count=steps,
+        deadline=None,
+        suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
+    )
+
+
+def check(address: str, examples: int, steps: int) -> None:
+    """Put stores of one server to random work, closed and reopened in between."""
+
+    def place() -> AbstractContextManager[StoreFactory]:
+        return nullcontext(nats_at(address))
+
+    run_state_machine_as_test(store_machine(place, shared=True), settings=runs(examples, steps))
+
+
+def test_nats(address: str) -> None:
+    """The NATS store does what the model does."""
+    check(address, 8, 25)
+
+
+@pytest.mark.torture
+@pytest.mark.timeout(900)
+def test_nats_for_long(address: str) -> None:
+    """The NATS store does what the model does, over and over."""
+    check(address, 100, 40)
