@@ -45,7 +45,7 @@ def test_few_dependencies(project: dict[str, Any]) -> None:
 
 
 def test_extras_have_code(project: dict[str, Any]) -> None:
-    """An extra is declared only for a store whose code exists."""
+    """An extra is declared only for a store whose code exists (SB-003)."""
     stores = {path.stem for path in (ROOT / "sssnbus" / "stores").iterdir()}
     assert set(project["project"].get("optional-dependencies", {})) <= stores
 
@@ -59,6 +59,6 @@ def test_lock_names_only_the_public_index() -> None:
 
 
 def test_command(project: dict[str, Any]) -> None:
-    """The command that is installed is there to be called."""
+    """The command that is installed is there to be called (SB-001, SB-002)."""
     module, _, name = project["project"]["scripts"]["sssnbus"].partition(":")
     assert callable(getattr(importlib.import_module(module), name))

@@ -410,7 +410,7 @@ async def test_stop_cancelled(store_url: str, target: str) -> None:
 
 
 async def test_store_given_as_object() -> None:
-    """A store given as an object is opened if need be, and stays its owner's to close."""
+    """A store given as an object is opened if need be, and stays its owner's to close (SB-271)."""
     store = MemoryStore()
     for n in range(2):
         async with BroadcastChannel("c", store=store) as channel:

@@ -41,7 +41,7 @@ async def until_done(queue: WorkQueueChannel, count: int) -> None:
 
 
 async def test_done_messages_are_kept(bus: Bus) -> None:
-    """With keep_done every way to settle leaves the message, until vacuum (SB-103, SB-268)."""
+    """With keep_done every way to settle leaves the message, until vacuum (SB-103, SB-182, SB-268)."""
     queue, ids = await filled(bus, 6, keep_done=True)
     (message,) = await queue.read("w", exclusive=True)
     await queue.acknowledge("w", [message.id])
@@ -107,7 +107,7 @@ async def test_chosen_reads(bus: Bus) -> None:
 
 
 async def test_peek(bus: Bus) -> None:
-    """Peeking shows ready messages, oldest first, as often as one likes, and claims none (SB-053)."""
+    """Peeking shows ready messages, oldest first, as often as one likes, and claims none (SB-053, SB-183)."""
     queue, ids = await filled(bus)
     await queue.write("s", "urgent", priority=5)
     await queue.write("s", "later", delay=60)
@@ -166,7 +166,7 @@ async def test_a_store_that_cannot_choose() -> None:
 
 
 async def test_move(bus: Bus) -> None:
-    """Messages move to the end of another queue, oldest first, with their ids and no past (SB-054)."""
+    """Messages move to the end of another queue, oldest first, with ids and no past (SB-054, SB-183)."""
     queue, ids = await filled(bus)
     there = bus.work_queue("there")
     await there.write("s", "first")

@@ -408,7 +408,7 @@ async def aiter_claims(queue: WorkQueueChannel) -> Any:
 
 
 async def test_priority(bus: Bus) -> None:
-    """Higher priorities come first, and within one the order of writing."""
+    """Higher priorities come first, and within one the order of writing (SB-204)."""
     queue = bus.work_queue("jobs", priorities=True)
     for n, priority in enumerate((0, 5, -1, 5, 0)):
         await queue.write("service", n, priority=priority)

@@ -186,7 +186,7 @@ def test_a_store_is_taken_as_it_is() -> None:
 
 
 def test_register(scheme: str) -> None:
-    """A store of somebody else is made for its own scheme, from the whole URL and the clock."""
+    """A store of somebody else is made for its own scheme, from the whole URL and the clock (SB-270)."""
     seen: list[tuple[str, Clock | None]] = []
 
     def factory(url: str, clock: Clock | None) -> Store:

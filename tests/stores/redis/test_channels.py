@@ -10,7 +10,7 @@ from tests.stores.redis.tools import line, program, until
 
 
 async def test_late_joiner(url: str) -> None:
-    """A late subscriber of another bus gets the history, then what is live: no gap, no double (BC-01)."""
+    """A late subscriber of another bus gets the history, then what is live: no gap, no double."""
     async with Bus(url) as one, Bus(url) as two:
         events = one.broadcast("events")
         for number in range(20):
@@ -29,7 +29,7 @@ async def test_late_joiner(url: str) -> None:
 
 
 async def test_live_between_processes(url: str) -> None:
-    """What another process writes arrives by its hint, in its order, also what is too long for one."""
+    """What another process writes arrives by its hint, in order, also what is too long for one (SB-274)."""
     source = """
     from sssnbus import Bus
     async def main():
