@@ -1,11 +1,11 @@
 """The command line as a whole: what is asked of every command."""
 
-import ast
 import json
 import os
 import re
 import subprocess
 import sys
+import textwrap
 from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any, NoReturn
@@ -185,27 +185,6 @@ def test_commands_are_imported_when_called(tmp_path: Path) -> None:
     assert "sssnbus.cli.queues.write" in loaded
 
 
-def test_only_public_names() -> None:
-    """The command line uses what every program can use: the two front doors, and itself (SB-262, SB-263)."""
-    doors = {"sssnbus": sssnbus.__all__, "sssnbus.stores": sssnbus.stores.__all__}
-    found = []
-    for path in PACKAGE.rglob("*.py"):
-        for node in ast.walk(ast.parse(path.read_text())):
-            if isinstance(node, ast.Import):
-                found += [(path.name, alias.name) for alias in node.names if alias.name in doors]
-                names = [alias.name for alias in node.names if alias.name.startswith("sssnbus.")]
-                found += [(path.name, name) for name in names if not name.startswith("sssnbus.cli")]
-            elif isinstance(node, ast.ImportFrom) and (module := node.module or "").startswith("sssnbus"):
-                if module in doors:
-                    found += [
-                        (path.name, alias.name) for alias in node.names
-                        if alias.name not in [*doors[module], "cli", "stores"]
-                    ]  # fmt: skip
-                elif module != "sssnbus.cli" and not module.startswith("sssnbus.cli."):
-                    found.append((path.name, module))
-    assert found == []
-
-
 def test_every_command_has_a_module() -> None:
     """The table names what is there, and each module what it needs."""
     for name in COMMANDS:
@@ -218,3 +197,28 @@ def test_main_takes_the_words_of_the_process(monkeypatch: pytest.MonkeyPatch, cl
     """Without an argument, ``main`` reads the words of its process."""
     monkeypatch.setattr(sys, "argv", ["sssnbus", "--nonsense"])
     assert main() == 1
+
+
+def test_interrupted_while_it_is_loaded() -> None:
+    """A Ctrl-C that comes before the command line is there ends it as any other: no traceback."""
+    program = """
+    import sys
+
+    class Impatient:
+        def find_spec(self, name, path=None, target=None):
+            if name == "sssnbus.cli":
+                raise KeyboardInterrupt
+
+    sys.meta_path.insert(0, Impatient())
+    from sssnbus.__main__ import main
+
+    sys.exit(main())
+    """
+    ran = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(program)],
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    assert (ran.returncode, ran.stdout, ran.stderr) == (0, "", "\nsssnbus: interrupted\n")
