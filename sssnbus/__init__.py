@@ -1,15 +1,14 @@
-"""An event bus for asyncio that starts as one SQLite file, with no broker."""
+"""An event bus for asyncio that starts as one SQLite file, with no broker, and moves to a server by a URL."""
 
 # How the rooms lie on top of each other; each knows only what is below it:
 #
 #     cli              comes in by this door, as any other program does
 #     testing
 #     bus              opens the store, owns the channels
-#     archive          dump and load
 #     archive          a store as a stream of records: dump and load
 #     channels         the rules of each kind: broadcast, work queue
 #     delivery         the fan-out, subscriptions, claims
-#     stores           where messages are kept: memory, SQLite
+#     stores           where messages are kept: memory, SQLite, PostgreSQL, Redis, NATS
 #     message          what users see, and how it is encoded
 #     stored · topics · settings
 #     errors · clock

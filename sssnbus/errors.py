@@ -380,7 +380,7 @@ class OutcomeUnknown(StoreError):
 
 
 class StoreFull(StoreError):
-    """There is no room to write; reads go on."""
+    """There is no room to write. A store that is open can still be read."""
 
     retryable = True
 

@@ -7,13 +7,19 @@ it, its children and its temporary file in order, with exit code 130 and 143.
 import argparse
 from collections.abc import Callable
 
+from sssnbus.cli.parser import describe
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of the demo."""
-    parser.description = (
+    describe(
+        parser,
         "A publisher walks Python's standard library and writes an event and a job for each file. Two "
         "subscribers take the events, one of which joins late; workers hash the files. In the end everything "
-        "must add up: exit code 0, else 1. Ctrl-C and SIGTERM end everything in order (130, 143)."
+        "must add up. Ctrl-C and SIGTERM end everything in order.",
+        "sssnbus demo",
+        "sssnbus demo --kill --files 500",
+        codes="0 everything adds up, 1 something does not, 130 Ctrl-C, 143 SIGTERM",
     )
     add = parser.add_argument
     add(
