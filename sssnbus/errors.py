@@ -369,13 +369,13 @@ class StoreUnavailable(StoreError):
 
 
 class OutcomeUnknown(StoreError):
-    """The connection was lost while the store was changing something: it may or may not have happened."""
+    """No answer came while the store was changing something: it may or may not have happened."""
 
     def __init__(self, store: str, what: str) -> None:
         self.store, self.what = store, what
         super().__init__(
-            f"Store {store} was lost before it answered, so the outcome of {what} is unknown. Writing "
-            "again under the same message id or dedupe key is safe."
+            f"Store {store} gave no answer, so the outcome of {what} is unknown. Writing again under the "
+            "same message id or dedupe key is safe."
         )
 
 

@@ -32,7 +32,8 @@ STORES = """
 __init__
 registry
 memory sqlite redis nats postgres
-base url
+life lane holds
+base url loop
 """
 
 

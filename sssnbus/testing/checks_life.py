@@ -46,6 +46,20 @@ async def check_open_and_close_at_once(bench: Bench) -> None:
 
 
 @check()
+async def check_closing_while_opening(bench: Bench) -> None:
+    """A store that is closed while it opens ends closed."""
+    store = bench.new()
+    opening = asyncio.create_task(store.open())
+    await asyncio.sleep(0)
+    await store.aclose()
+    (refusal,) = await asyncio.gather(opening, return_exceptions=True)
+    if not isinstance(refusal, ClosedError | None):
+        raise refusal
+    with refused(ClosedError, "use of a store that was closed while it opened"):
+        await store.declare("a", Kind.LOG)
+
+
+@check()
 async def check_another_loop(bench: Bench) -> None:
     """An open store refuses work from another event loop and goes on in its own."""
     await bench.log("a")

@@ -148,11 +148,12 @@ def test_stopped_worker_keeps_its_job(crew: Crew) -> None:
     time.sleep(1.0)
     for plain in put(crew, *range(3)):
         assert other.expect("handled")["handled"][0] == plain
+    stop(other)
     assert statistics(crew).leased == 1
     still.signal(signal.SIGCONT)
     still.tell()
     still.expect("handled", [id, {"act": "wait"}, 1])
-    stop(still, other)
+    stop(still)
     assert id not in handled(other)
 
 

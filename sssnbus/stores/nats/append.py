@@ -26,7 +26,8 @@ from sssnbus.errors import (
 )
 from sssnbus.stored import Draft, Stored
 from sssnbus.stores.base import Kind, Placed, Standing
-from sssnbus.stores.nats.core import Phase, outlive
+from sssnbus.stores.life import Phase
+from sssnbus.stores.loop import outlive
 from sssnbus.stores.nats.dedupe import Keys, Reserved
 from sssnbus.stores.nats.failure import Missing, Nobody, Repeated, Stale, check
 from sssnbus.stores.nats.fetch import newest

@@ -1,29 +1,17 @@
-"""The life of a store: opening, who may call when, what time it is, and closing."""
+"""What a server needs to be open, what time it is, how a verb is run, and how it all ends."""
 
 import asyncio
 import logging
 import os
-import warnings
 from collections.abc import Callable, Coroutine
-from enum import Enum
 from itertools import count
 from secrets import randbits, token_hex
 from typing import Any, Final, ParamSpec, TypeVar
 
 from sssnbus.clock import Clock, SystemClock
-from sssnbus.errors import (
-    BusError,
-    ClosedError,
-    ForkedProcess,
-    IncompatibleStore,
-    NotStarted,
-    StateError,
-    StoreError,
-    StoreUnavailable,
-    WeakDurability,
-    WrongLoop,
-)
-from sssnbus.stores.base import Store
+from sssnbus.errors import BusError, IncompatibleStore, StoreError, StoreUnavailable, WeakDurability
+from sssnbus.stores.life import LivingStore
+from sssnbus.stores.loop import outlive, run_soon
 from sssnbus.stores.nats import stream
 from sssnbus.stores.nats.access import Access
 from sssnbus.stores.nats.failure import Missing, Nobody, Refusal
@@ -45,16 +33,7 @@ _COUNTER: Final = 0xFFF
 """The low bits of an id, which count within 4096 nanoseconds."""
 
 
-class Phase(Enum):
-    """Where a store is in its life."""
-
-    NEW = 0
-    OPEN = 1
-    CLOSING = 2
-    CLOSED = 3
-
-
-class Core(Store):
+class Core(LivingStore):
     """What every verb needs: a connection, the time, and the right moment."""
 
     owner: str
@@ -67,6 +46,7 @@ class Core(Store):
             settings: What it is told.
             clock: Takes the place of the server's clock if it is not the machine's: for tests.
         """
+        super().__init__()
         self.url = access.url
         self.durability = "process"
         self.owner = f"{os.getpid()}-{token_hex(8)}"
@@ -76,11 +56,6 @@ class Core(Store):
         self._given_clock = None if clock is None or isinstance(clock, SystemClock) else clock
         self._link = Link(access, f"sssnbus {self.owner}")
         self._keeper: Keeper | None = None
-        self._phase = Phase.NEW
-        self._pid = 0
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._mutex = asyncio.Lock()
-        self._closing: asyncio.Task[None] | None = None
         self._running: set[asyncio.Future[Any]] = set()
         self._direct = True
         self._offset = self._at = 0.0
@@ -88,53 +63,6 @@ class Core(Store):
         # Writers of one moment rarely meet on one id; if they do, one of them takes another.
         self._salt = randbits(12)
         self._writes = count(1)
-
-    async def open(self) -> None:
-        if self._phase is Phase.NEW:
-            async with self._mutex:
-                if self._phase is Phase.NEW:
-                    await self._open()
-        self._check()
-
-    async def aclose(self, grace: float = 5.0) -> None:
-        if self._phase is Phase.NEW:
-            self._phase = Phase.CLOSED
-        if self._pid and self._pid != os.getpid():
-            raise self._misuse()
-        if self._closing is None:
-            if self._phase is Phase.CLOSED:
-                return
-            loop = asyncio.get_running_loop()
-            if loop is not self._loop:
-                self._close_from_elsewhere()
-                return
-            self._phase = Phase.CLOSING
-            self._closing = loop.create_task(self._close(grace), name="sssnbus-nats-close")
-        await outlive(self._closing)
-        self._closing.result()
-
-    def __del__(self) -> None:
-        if getattr(self, "_phase", None) is Phase.OPEN and self._pid == os.getpid():
-            warnings.warn(f"Store {self.url} was never closed", ResourceWarning, stacklevel=2)
-            self._let_go()
-
-    def _check(self) -> None:
-        """Refuse a call at the wrong moment or from the wrong place."""
-        try:
-            # In a forked child the running loop is never the one that opened the store.
-            if self._phase is Phase.OPEN and asyncio.get_running_loop() is self._loop:
-                return
-        except RuntimeError:
-            pass
-        raise self._misuse()
-
-    def _misuse(self) -> StateError:
-        what = f"Store {self.url}"
-        if self._pid and self._pid != os.getpid():
-            return ForkedProcess(what)
-        if self._phase is Phase.NEW:
-            return NotStarted(what)
-        return WrongLoop(what) if self._phase is Phase.OPEN else ClosedError(what)
 
     def _deadline(self, timeout: float | None = None) -> float:
         return self._link.deadline(timeout)
@@ -201,9 +129,6 @@ class Core(Store):
             self._check_version()
             await self._link.request("$JS.API.INFO", deadline=end)
             await self._set_up(end)
-            if self._phase is not Phase.NEW:
-                raise ClosedError(f"Store {self.url}")
-            self._loop, self._pid = loop, os.getpid()
             await self._announce()
         except Nobody:
             await self._link.close()
@@ -215,7 +140,6 @@ class Core(Store):
             await self._link.close()
             raise
         self._keeper = Keeper(self._access, self._names.owner(self.owner), self._settings.owner_timeout, loop)
-        self._phase = Phase.OPEN
 
     def _check_version(self) -> None:
         version = self._link.version
@@ -274,7 +198,6 @@ class Core(Store):
             # Others find the owner dead and free what it held.
             _log.debug("%s was closed without a farewell: %s", self.url, error)
         finally:
-            self._phase = Phase.CLOSED
             if self._keeper is not None:
                 self._keeper.stop()
                 await self._loop.run_in_executor(None, self._keeper.join, max(0.1, end - self._loop.time()))
@@ -298,34 +221,8 @@ class Core(Store):
             deadline=deadline,
         )
 
-    def _close_from_elsewhere(self) -> None:
-        """Close for a loop that is gone."""
-        assert self._loop is not None
-        if not self._loop.is_closed():
-            raise WrongLoop(f"Store {self.url}")
-        self._let_go()
-
     def _let_go(self) -> None:
-        """Let the thread end, and the connection with its loop."""
-        self._phase = Phase.CLOSED
+        assert self._loop is not None, "it was opened"
         if self._keeper is not None:
             self._keeper.stop()
-
-
-async def outlive(task: "asyncio.Future[Any]") -> None:
-    """Wait for a task or a future however often the caller is cancelled; then raise the cancellation."""
-    cancelled: asyncio.CancelledError | None = None
-    while not task.done():
-        try:
-            await asyncio.shield(task)
-        except asyncio.CancelledError as error:
-            if not task.cancelled():
-                cancelled = error
-        except BaseException:
-            # For who asks for the result.
-            break
-    if cancelled is not None:
-        if not task.cancelled():
-            # Looked at, so that nobody complains of an error that was never fetched.
-            task.exception()
-        raise cancelled
+        run_soon(self._loop, self._link.close)

@@ -19,7 +19,7 @@ from sssnbus.stores.base import (
     Settlement,
     Standing,
 )
-from sssnbus.stores.nats.core import outlive
+from sssnbus.stores.loop import outlive
 from sssnbus.stores.nats.log import Logs
 from sssnbus.stores.nats.logbook import Log
 from sssnbus.stores.nats.mirror import Mirror

@@ -1,11 +1,8 @@
-"""The life of a store: opening, who may call when, and closing."""
+"""What a server needs to be open: two lanes, a reader, a listener, a keeper; and how they end."""
 
 import asyncio
 import logging
-import os
-import warnings
 from collections.abc import Sequence
-from enum import Enum
 from functools import partial
 from typing import Any, Final
 from weakref import WeakMethod
@@ -13,19 +10,13 @@ from weakref import WeakMethod
 import asyncpg
 
 from sssnbus.clock import Clock, SystemClock
-from sssnbus.errors import (
-    BusError,
-    ClosedError,
-    ForkedProcess,
-    NotStarted,
-    StateError,
-    StoreUnavailable,
-    WrongLoop,
-)
-from sssnbus.stores.base import Store
+from sssnbus.errors import BusError, StoreUnavailable
+from sssnbus.stores.holds import Holds
+from sssnbus.stores.life import LivingStore, Phase
+from sssnbus.stores.loop import call_soon
+from sssnbus.stores.postgres.disowned import Disowned
 from sssnbus.stores.postgres.failure import Lost, from_server
-from sssnbus.stores.postgres.holds import Holds
-from sssnbus.stores.postgres.keeper import Keeper, call_soon
+from sssnbus.stores.postgres.keeper import Keeper
 from sssnbus.stores.postgres.lane import Identity, Lane
 from sssnbus.stores.postgres.link import Connection, Link
 from sssnbus.stores.postgres.listener import Listener
@@ -33,7 +24,7 @@ from sssnbus.stores.postgres.operation import Operation, moment_of
 from sssnbus.stores.postgres.place import Place
 from sssnbus.stores.postgres.reader import Reader
 from sssnbus.stores.postgres.schema import prepare
-from sssnbus.stores.postgres.work import Hand
+from sssnbus.stores.postgres.work import At, Hand
 
 _log = logging.getLogger(__name__)
 
@@ -42,16 +33,7 @@ _LEAVE: Final = "SELECT {schema}.leave($1, false)"
 _FORGET: Final = "DELETE FROM {schema}.writer WHERE owner = $1"
 
 
-class Phase(Enum):
-    """Where a store is in its life."""
-
-    NEW = 0
-    OPEN = 1
-    CLOSING = 2
-    CLOSED = 3
-
-
-class Core(Store):
+class Core(LivingStore):
     """What every verb needs: two lanes to write, a reader, and the right moment."""
 
     owner: str
@@ -68,6 +50,7 @@ class Core(Store):
             clock: Where the time comes from. The server's clock by default, and for a ``SystemClock``:
                 several hosts agree on that one only. Any other is for tests.
         """
+        super().__init__()
         self.url = place.url
         self.durability = place.durability or "process"
         self.owner = ""
@@ -76,74 +59,12 @@ class Core(Store):
         self._place = place
         self._clock = clock or SystemClock()
         self._moment = partial(moment_of, self._clock)
-        self._phase = Phase.NEW
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._pid = 0
-        self._mutex = asyncio.Lock()
-        self._closing: asyncio.Task[None] | None = None
         self._entering: asyncio.Task[None] | None = None
         self._identity = Identity()
-        self._holds = Holds()
-        self._hand = Hand(self._holds, self._clock)
+        self._holds: Holds[At] = Holds()
+        self._disowned = Disowned()
+        self._hand = Hand(self._holds, self._disowned, self._clock)
         self._apart: set[Link] = set()
-
-    async def open(self) -> None:
-        if self._phase is Phase.NEW:
-            async with self._mutex:
-                if self._phase is Phase.NEW:
-                    await self._open()
-        self._check()
-
-    async def aclose(self, grace: float = 5.0) -> None:
-        if self._phase is Phase.NEW:
-            self._phase = Phase.CLOSED
-        if self._closing is None:
-            if self._phase is Phase.CLOSED:
-                return
-            if self._pid != os.getpid():
-                raise self._misuse()
-            loop = asyncio.get_running_loop()
-            if loop is not self._loop:
-                assert self._loop is not None
-                if not self._loop.is_closed():
-                    raise WrongLoop(f"Store {self.url}")
-                self._let_go()
-                return
-            self._phase = Phase.CLOSING
-            self._closing = loop.create_task(self._close(grace), name="sssnbus-postgres-close")
-        cancelled: asyncio.CancelledError | None = None
-        while not self._closing.done():
-            try:
-                await asyncio.wait([self._closing])
-            except asyncio.CancelledError as exc:
-                # It takes no longer than its grace, and leaving now would leave things open.
-                cancelled = exc
-        if cancelled is not None:
-            raise cancelled
-        self._closing.result()
-
-    def __del__(self) -> None:
-        if getattr(self, "_phase", None) is Phase.OPEN and self._pid == os.getpid():
-            warnings.warn(f"Store {self.url} was never closed", ResourceWarning, stacklevel=2)
-            self._let_go()
-
-    def _check(self) -> None:
-        """Refuse a call at the wrong moment or from the wrong place."""
-        # In a forked child the running loop is never the one that opened the store.
-        try:
-            if self._phase is Phase.OPEN and asyncio.get_running_loop() is self._loop:
-                return
-        except RuntimeError:
-            pass
-        raise self._misuse()
-
-    def _misuse(self) -> StateError:
-        what = f"Store {self.url}"
-        if self._phase is Phase.NEW:
-            return NotStarted(what)
-        if self._pid and self._pid != os.getpid():
-            return ForkedProcess(what)
-        return WrongLoop(what) if self._phase is Phase.OPEN else ClosedError(what)
 
     async def _read(self, what: str, statement: str, *args: Any) -> list[Any]:
         """Run a statement that changes nothing. It sees everything committed."""
@@ -186,15 +107,11 @@ class Core(Store):
                 await self._enter(connection)
             finally:
                 timer.cancel()
-            if self._phase is not Phase.NEW:
-                await connection.fetch(place.text(_LEAVE), self._identity.number)
-                raise ClosedError(f"Store {self.url}")
         except BaseException as exc:
             links[0].end()
             if not isinstance(exc, Exception) or isinstance(exc, BusError):
                 raise
             raise from_server(exc, self.url, "Opening", place.timeout) from exc
-        self._loop, self._pid = loop, os.getpid()
         self.durability = durability
         self._reader = Reader(place)
         self._log_lane, self._work_lane = (
@@ -207,12 +124,12 @@ class Core(Store):
             place,
             self._identity,
             self._holds,
+            self._disowned,
             self._clock,
             self._moment,
             self._listener.ring,
             lambda: (alive := missed()) and alive(),
         )
-        self._phase = Phase.OPEN
 
     async def _enter(self, connection: Connection) -> None:
         """Have this store listed at the server, for the first time or again."""
@@ -278,10 +195,9 @@ class Core(Store):
             _log.debug("%s was closed without a farewell: %s", self.url, type(exc).__name__)
 
     def _let_go(self) -> None:
-        """Cut every connection. Never waits, works from any thread."""
-        self._phase = Phase.CLOSED
+        """Cut every connection."""
         loop = self._loop
-        assert loop is not None
+        assert loop is not None, "it was opened"
         self._keeper.stop()
         if loop.is_closed():
             return

@@ -14,13 +14,16 @@ from typing import Any, Final
 
 from sssnbus.clock import Clock
 from sssnbus.errors import BusError
+from sssnbus.stores.holds import Holds
+from sssnbus.stores.loop import call_soon
 from sssnbus.stores.postgres import sql
+from sssnbus.stores.postgres.disowned import Disowned
 from sssnbus.stores.postgres.failure import Lost, from_server
-from sssnbus.stores.postgres.holds import Holds
 from sssnbus.stores.postgres.lane import Identity
 from sssnbus.stores.postgres.link import Connection, Link
 from sssnbus.stores.postgres.operation import Moment
 from sssnbus.stores.postgres.place import Place
+from sssnbus.stores.postgres.work import At, due_columns
 
 _log = logging.getLogger(__name__)
 
@@ -50,7 +53,8 @@ class Keeper:
         self,
         place: Place,
         identity: Identity,
-        holds: Holds,
+        holds: Holds[At],
+        disowned: Disowned,
         clock: Clock,
         moment: Callable[[], Moment],
         on_news: Callable[[], None],
@@ -62,12 +66,14 @@ class Keeper:
             place: Where the server is.
             identity: Who this store object is.
             holds: What it holds.
+            disowned: What nobody got, to be given back.
             clock: What the holds are renewed by.
             moment: The time for statements.
             on_news: Called on the loop of the program when a dead owner's messages are free.
             on_missed: Called there when this store was taken for dead and has to enter again.
         """
-        self._place, self._identity, self._holds = place, identity, holds
+        self._place, self._identity = place, identity
+        self._holds, self._disowned = holds, disowned
         self._clock, self._moment = clock, moment
         self._on_news, self._on_missed = on_news, on_missed
         self._program = asyncio.get_running_loop()
@@ -179,7 +185,7 @@ class Keeper:
 
     async def _renew(self) -> None:
         now = self._clock.elapsed()
-        columns = self._holds.due(now)
+        columns = due_columns(self._holds, now)
         if columns[0]:
             good = await self._ask(sql.RENEW, *columns, self._moment().elapsed)
             self._holds.renewed(good, now)
@@ -187,9 +193,9 @@ class Keeper:
 
     async def _give_back(self, number: int) -> None:
         """Free what was claimed and whose answer nobody got: else it would be held for nobody."""
-        for batch, prefix in self._holds.disowned():
+        for batch, prefix in self._disowned.all():
             await self._ask(_DISOWN, number, batch, prefix)
-            self._holds.given_back(prefix)
+            self._disowned.given_back(prefix)
 
     def _lost(self, tokens: set[str]) -> None:
         """Give up what could not be renewed twice in a row: the first time its row may have been locked."""
@@ -214,9 +220,3 @@ class Keeper:
         buried = [each for each in dict.fromkeys(dead) if await self._ask(_BURY, each, SILENCE)]
         if buried:
             call_soon(self._program, self._on_news)
-
-
-def call_soon(loop: asyncio.AbstractEventLoop, callback: Callable[[], object]) -> None:
-    """Call something on another thread's loop, unless that has ended."""
-    with suppress(RuntimeError):
-        loop.call_soon_threadsafe(callback)

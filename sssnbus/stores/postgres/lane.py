@@ -1,21 +1,21 @@
-"""Group commit: operations queue up while a statement is under way, and go together in the next one.
+"""The lanes to a server: what waits and can go together is one statement, one statement at a time.
 
-An operation is waiting, then running or abandoned: what a caller gave up is never applied, and what has
-begun is known to its caller before the call ends. A batch whose answer was lost is sent again under its
-number until the server has answered it; the server applies a number once.
+A batch whose answer was lost is sent again under its number until the server has answered it; the server
+applies a number once.
 """
 
 import asyncio
 import logging
 import random
-from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
-from sssnbus.errors import BusError, ClosedError, OutcomeUnknown, StoreTimeout, StoreUnavailable
+from sssnbus.errors import BusError, StoreUnavailable
+from sssnbus.stores import lane
+from sssnbus.stores.lane import Stage
 from sssnbus.stores.postgres.failure import Lost, from_server, is_again, is_lost, is_stale, is_unknown_owner
 from sssnbus.stores.postgres.link import Connection, Link
-from sssnbus.stores.postgres.operation import Batch, Moment, Operation, Stage
+from sssnbus.stores.postgres.operation import Batch, Moment, Operation
 from sssnbus.stores.postgres.place import Place
 
 _log = logging.getLogger(__name__)
@@ -45,7 +45,7 @@ class Identity:
         return f"{self.store}:{self.number}"
 
 
-class Lane:
+class Lane(lane.Lane[Operation]):
     """A way to write: one connection, one transaction at a time."""
 
     def __init__(
@@ -56,34 +56,11 @@ class Lane:
         moment: Callable[[], Moment],
         enter: Callable[[Connection], Awaitable[None]],
     ) -> None:
+        super().__init__(place.url, place.timeout)
         self.link = link
         self._place, self._identity, self._moment, self._enter = place, identity, moment, enter
-        self._loop = asyncio.get_running_loop()
-        self._waiting: deque[Operation] = deque()
-        self._flying: list[Operation] = []
         self._task: asyncio.Task[None] | None = None
-        self._timer: asyncio.TimerHandle | None = None
         self._number = 1
-        self._closed = False
-
-    async def perform(self, operation: Operation, timeout: float | None = None) -> Any:
-        """Return the result of an operation once it is committed.
-
-        A cancelled one was either abandoned, or has ended before the ``CancelledError`` leaves; then its
-        ``result`` is there to be undone.
-        """
-        future = self._submit(operation, self._place.timeout if timeout is None else timeout)
-        try:
-            return await future
-        except asyncio.CancelledError:
-            if not self._abandon(operation):
-                await self._outlive(operation)
-            raise
-
-    async def insist(self, operation: Operation, timeout: float) -> None:
-        """Do an operation although the task may be cancelled meanwhile; its error is left in it."""
-        self._submit(operation, timeout)
-        await self._outlive(operation)
 
     async def drained(self, patience: float) -> None:
         """Wait until nothing is under way, for ``patience`` seconds at most."""
@@ -91,75 +68,17 @@ class Lane:
             await asyncio.wait([self._task], timeout=patience)
 
     def close(self) -> None:
-        """Give up what waits, and waiting for what does not end. Never waits, works from any thread."""
-        self._closed = True
-        url = self._place.url
-        for operation in [*self._waiting, *self._flying]:
-            if self._abandon(operation, ClosedError(f"Store {url}")) or operation.future is None:
-                continue
-            if not operation.future.done() and not self._loop.is_closed():
-                operation.future.set_exception(operation.unknown(url))
-        self._waiting.clear()
+        """Give up what waits, and waiting for what does not end; cut the connection."""
+        super().close()
         if not self._loop.is_closed():
-            if self._timer is not None:
-                self._timer.cancel()
             if self._task is not None:
                 self._task.cancel()
             self.link.end()
 
-    def _submit(self, operation: Operation, timeout: float) -> asyncio.Future[Any]:
-        if self._closed:
-            raise ClosedError(f"Store {self._place.url}")
-        loop = self._loop
-        operation.future = future = loop.create_future()
-        operation.timeout = timeout
-        operation.deadline = deadline = loop.time() + timeout
-        self._waiting.append(operation)
-        if self._task is None:
-            self._task = loop.create_task(self._run(), name="sssnbus-postgres-lane")
+    def _wake(self) -> None:
+        if self._task is None and self._waiting:
+            self._task = self._loop.create_task(self._run(), name="sssnbus-postgres-lane")
             self._task.add_done_callback(self._ended)
-        if self._timer is None or self._timer.when() > deadline:
-            self._set_timer(deadline)
-        return future
-
-    def _abandon(self, operation: Operation, reason: BaseException | None = None) -> bool:
-        """Make sure that a waiting operation is never applied; return False if it has begun."""
-        if operation.stage is Stage.RUNNING:
-            return False
-        operation.stage = Stage.ABANDONED
-        operation.error = reason
-        future, operation.future = operation.future, None
-        if future is not None and not future.done() and reason is not None:
-            future.set_exception(reason)
-        return True
-
-    async def _outlive(self, operation: Operation) -> None:
-        """Wait until an operation has ended, however often the task is cancelled."""
-        if operation.future is None:
-            return
-        operation.future = future = self._loop.create_future()
-        while not future.done():
-            try:
-                await asyncio.wait([future])
-            except asyncio.CancelledError:
-                continue
-        if isinstance(error := future.exception(), OutcomeUnknown | StoreUnavailable):
-            _log.warning("%s", error)
-
-    def _set_timer(self, when: float) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-        self._timer = self._loop.call_at(when, self._expire)
-
-    def _expire(self) -> None:
-        self._timer = None
-        now, pending = self._loop.time(), [*self._flying, *self._waiting]
-        for operation in pending:
-            if operation.deadline <= now and operation.stage is Stage.WAITING:
-                self._abandon(operation, StoreTimeout(operation.what, operation.timeout))
-        deadlines = [operation.deadline for operation in pending if operation.stage is Stage.WAITING]
-        if deadlines:
-            self._set_timer(min(deadlines))
 
     # From here on in the task of the lane.
 
@@ -183,9 +102,8 @@ class Lane:
 
     def _ended(self, task: "asyncio.Task[None]") -> None:
         self._task = None
-        if self._waiting and not self._closed:
-            self._task = self._loop.create_task(self._run(), name="sssnbus-postgres-lane")
-            self._task.add_done_callback(self._ended)
+        if not self._closed:
+            self._wake()
 
     def _next(self) -> Batch | None:
         """Take the next operations that can go together. Those of another kind stay where they are."""
@@ -268,7 +186,9 @@ class Lane:
                 return await self._refused(batch, exc)
             self._number += 1
             batch.finish(rows)
-            return self._hand_out(batch)
+            for operation in batch.operations:
+                operation.end(operation.error)
+            return None
 
     async def _refused(self, batch: Batch, exc: Exception) -> None:
         """The server refused: nothing was applied. A bad operation must not fail its neighbours."""
@@ -290,21 +210,7 @@ class Lane:
         for operation in operations:
             if operation.stage is not Stage.ABANDONED and operation.future is not None:
                 operation.stage = Stage.RUNNING
-                operation.error = exc
-                self._settle(operation)
-
-    def _hand_out(self, batch: Batch) -> None:
-        for operation in batch.operations:
-            self._settle(operation)
-
-    def _settle(self, operation: Operation) -> None:
-        future, operation.future = operation.future, None
-        if future is None or future.done():
-            return
-        if operation.error is None:
-            future.set_result(operation.result)
-        else:
-            future.set_exception(operation.error)
+                operation.end(exc)
 
 
 def _gone(place: Place) -> StoreUnavailable:

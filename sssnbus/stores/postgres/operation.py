@@ -1,21 +1,11 @@
 """What waits to be written, and how neighbours go together in one transaction."""
 
-import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from enum import Enum
 from typing import Any, ClassVar, NamedTuple
 
 from sssnbus.clock import Clock, SystemClock
-from sssnbus.errors import BusError, OutcomeUnknown
-
-
-class Stage(Enum):
-    """How far an operation came."""
-
-    WAITING = 0
-    RUNNING = 1
-    ABANDONED = 2
+from sssnbus.stores import lane
 
 
 class Moment(NamedTuple):
@@ -30,25 +20,14 @@ def moment_of(clock: Clock) -> Moment:
     return Moment(None, None) if isinstance(clock, SystemClock) else Moment(clock.time(), clock.elapsed())
 
 
-class Operation:
+class Operation(lane.Operation):
     """A change, and what came of it."""
 
-    __slots__ = ("deadline", "error", "future", "group", "result", "size", "stage", "timeout", "what")
+    __slots__ = ("group",)
 
     def __init__(self, what: str, group: "type[Batch]", size: int = 0) -> None:
-        self.what = what
+        super().__init__(what, size)
         self.group = group
-        self.size = size
-        self.stage = Stage.WAITING
-        self.result: Any = None
-        self.error: BaseException | None = None
-        self.timeout = self.deadline = 0.0
-        self.future: asyncio.Future[Any] | None = None
-        """Awaited by who asked; None once the operation has ended."""
-
-    def unknown(self, url: str) -> BusError:
-        """Return the error for an answer that never came."""
-        return OutcomeUnknown(url, self.what)
 
 
 class Batch(ABC):

@@ -21,7 +21,7 @@ from sssnbus.stores.base import (
 from sssnbus.stores.postgres import sql
 from sssnbus.stores.postgres.log import END, Logs
 from sssnbus.stores.postgres.operation import Call
-from sssnbus.stores.postgres.work import Claim, Extend, Settle
+from sssnbus.stores.postgres.work import Claim, Extend, Settle, due_columns
 
 _DELAYED: Final = 1
 _LEASED: Final = 2
@@ -55,7 +55,7 @@ class Queues(Logs, QueueStore):
                 await self._undo_claim(log, claim.result.leases)
             raise
         if renew and leases.leases:
-            self._holds.add(log, leases.leases, lease)
+            self._holds.add((((log, each.stored.sequence), each) for each in leases.leases), lease)
             self._keeper.nudge()
         return leases
 
@@ -130,7 +130,7 @@ class Queues(Logs, QueueStore):
     async def _renew_due(self) -> None:
         """Renew what this store still works on before what ran out of time is taken for ready."""
         now = self._clock.elapsed()
-        columns = self._holds.due(now)
+        columns = due_columns(self._holds, now)
         if columns[0]:
             rows = await self._read("A renewal", sql.RENEW, *columns, self._moment().elapsed)
             self._holds.renewed(rows[0][0], now)

@@ -9,19 +9,23 @@ from sssnbus.clock import Clock
 from sssnbus.errors import BusError, ChannelKindMismatch, StoreUnavailable
 from sssnbus.stored import Stored
 from sssnbus.stores.base import Ack, Bury, Kind, Lease, Leases, Release, Selection, Settlement
+from sssnbus.stores.holds import Holds
 from sssnbus.stores.postgres import sql
+from sssnbus.stores.postgres.disowned import Disowned
 from sssnbus.stores.postgres.failure import storable
-from sssnbus.stores.postgres.holds import Holds
 from sssnbus.stores.postgres.operation import Batch, Moment, Operation
 
 _EXTEND = 4
+
+At = tuple[str, int]
+"""A message of a queue: its log and its sequence."""
 
 
 class Hand:
     """What all work of one store object has at hand."""
 
-    def __init__(self, holds: Holds, clock: Clock) -> None:
-        self.holds, self.clock = holds, clock
+    def __init__(self, holds: Holds[At], disowned: Disowned, clock: Clock) -> None:
+        self.holds, self.disowned, self.clock = holds, disowned, clock
         self.token = token_hex(6)
         """What its tokens begin with; the number of the batch and the place in it follow."""
 
@@ -38,7 +42,7 @@ class Work(Operation):
     def unknown(self, url: str) -> BusError:
         """Say that another attempt may be made: a token settles once, and nobody has what was claimed."""
         return StoreUnavailable(
-            f"Store {url} was lost before it answered, so the outcome of {self.what.lower()} is unknown. "
+            f"Store {url} gave no answer, so the outcome of {self.what.lower()} is unknown. "
             "Trying again is safe."
         )
 
@@ -113,7 +117,7 @@ class Round(Batch):
                         dead.append((len(settled), *_letter(settlement)))
         self._claims = list(claims.values())
         return sql.WORK, [
-            owner, number, moment.wall, moment.elapsed, hand.token, *hand.holds.due(self._elapsed),
+            owner, number, moment.wall, moment.elapsed, hand.token, *due_columns(hand.holds, self._elapsed),
             *_columns(settled, 7), *_columns(dead, 11), *self._asked(),
         ]  # fmt: skip
 
@@ -141,7 +145,7 @@ class Round(Batch):
     def given_up(self, number: int) -> None:
         if self._claims:
             hand = self.operations[0].hand
-            hand.holds.disown(number, f"{hand.token}-{number}-")
+            hand.disowned.add(number, f"{hand.token}-{number}-")
 
     def _lease(self, row: Any, seconds: float) -> Lease:
         _, _, _, token, attempt, error, *rest = row
@@ -160,6 +164,11 @@ class Round(Batch):
             workers += [claim.worker for claim in claims for _ in range(max(claim.limit, 0))]
             rows.append((first.log, limit, start, first.lease, first.renew, ids, select.after, select.before))
         return [*_columns(rows, 8), workers]
+
+
+def due_columns(holds: Holds[At], now: float) -> list[list[Any]]:
+    """Return what is to be renewed now, as columns: tokens, logs, sequences, seconds."""
+    return _columns([(token, *hold.place, hold.seconds) for token, hold in holds.due(now)], 4)
 
 
 def _columns(rows: Sequence[tuple[Any, ...]], width: int) -> list[list[Any]]:

@@ -1,11 +1,8 @@
-"""The life of a store: opening, who may call when, and closing."""
+"""What a server needs to be open: two lanes, a keeper, a bell; and how they end."""
 
 import asyncio
 import logging
-import os
-import warnings
 from collections.abc import Callable, Sequence
-from enum import Enum
 from itertools import count
 from secrets import token_hex
 from typing import Any
@@ -14,15 +11,15 @@ from pydantic_core import from_json, to_json
 from redis.exceptions import BusyLoadingError, RedisError
 
 from sssnbus.clock import Clock, SystemClock
-from sssnbus.errors import ClosedError, ForkedProcess, NotStarted, StateError, WrongLoop
-from sssnbus.stores.base import Store
+from sssnbus.stores.holds import Holds
+from sssnbus.stores.life import LivingStore
+from sssnbus.stores.loop import run_soon
 from sssnbus.stores.redis.bell import Bell
 from sssnbus.stores.redis.codec import Bytes
 from sssnbus.stores.redis.failure import translated
-from sssnbus.stores.redis.holds import Holds, rows_of
 from sssnbus.stores.redis.keeper import Keeper
 from sssnbus.stores.redis.lane import Lane
-from sssnbus.stores.redis.operation import Operation
+from sssnbus.stores.redis.operation import At, Operation, note_renewed, rows_of
 from sssnbus.stores.redis.place import Place
 from sssnbus.stores.redis.script import scripts
 from sssnbus.stores.redis.server import create, inspect
@@ -31,16 +28,7 @@ from sssnbus.stores.redis.wire import Wire
 _log = logging.getLogger(__name__)
 
 
-class Phase(Enum):
-    """Where a store is in its life."""
-
-    NEW = 0
-    OPEN = 1
-    CLOSING = 2
-    CLOSED = 3
-
-
-class Core(Store):
+class Core(LivingStore):
     """What every verb needs: a lane that writes, one that reads, and the right moment."""
 
     owner: str
@@ -54,6 +42,7 @@ class Core(Store):
             clock: Where the time comes from, for tests: the server's own clock unless it is another than
                 the machine's.
         """
+        super().__init__()
         self.url = place.url
         self.durability = place.durability or "none"
         self.owner = token_hex(8)
@@ -61,74 +50,13 @@ class Core(Store):
         self._place = place
         self._clock = clock or SystemClock()
         self._manual = not isinstance(self._clock, SystemClock)
-        self._phase = Phase.NEW
-        self._pid = 0
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._mutex = asyncio.Lock()
-        self._closing: asyncio.Task[None] | None = None
         self._birth = ""
         self._tokens = (f"{self.owner}-{number}" for number in count(1))
-        self._holds = Holds()
+        self._holds: Holds[At] = Holds()
         self._born: dict[str, str] = {}
         """Which log of that name it is that we know."""
         self._ends: dict[str, int] = {}
         """How far a log had come when we appended to it."""
-
-    async def open(self) -> None:
-        if self._phase is Phase.NEW:
-            async with self._mutex:
-                if self._phase is Phase.NEW:
-                    await self._open()
-        self._check()
-
-    async def aclose(self, grace: float = 5.0) -> None:
-        if self._phase is Phase.NEW:
-            self._phase = Phase.CLOSED
-        if self._pid and self._pid != os.getpid():
-            raise self._misuse()
-        if self._closing is None:
-            if self._phase is Phase.CLOSED:
-                return
-            loop = asyncio.get_running_loop()
-            if loop is not self._loop:
-                self._close_from_elsewhere()
-                return
-            self._phase = Phase.CLOSING
-            self._closing = loop.create_task(self._close(grace), name="sssnbus-redis-close")
-        cancelled: asyncio.CancelledError | None = None
-        while not self._closing.done():
-            try:
-                await asyncio.wait([self._closing])
-            except asyncio.CancelledError as exc:
-                # It takes no longer than its grace, and leaving now would leave things open.
-                cancelled = exc
-        if cancelled is not None:
-            raise cancelled
-        self._closing.result()
-
-    def __del__(self) -> None:
-        if getattr(self, "_phase", None) is Phase.OPEN and self._pid == os.getpid():
-            warnings.warn(f"Store {self.url} was never closed", ResourceWarning, stacklevel=2)
-            self._keeper.stop()
-
-    def _check(self) -> None:
-        """Refuse a call at the wrong moment or from the wrong place."""
-        # In a forked child the running loop is never the one that opened the store.
-        try:
-            if self._phase is Phase.OPEN and asyncio.get_running_loop() is self._loop:
-                return
-        except RuntimeError:
-            # There is no loop here at all.
-            pass
-        raise self._misuse()
-
-    def _misuse(self) -> StateError:
-        what = f"Store {self.url}"
-        if self._pid and self._pid != os.getpid():
-            return ForkedProcess(what)
-        if self._phase is Phase.NEW:
-            return NotStarted(what)
-        return WrongLoop(what) if self._phase is Phase.OPEN else ClosedError(what)
 
     async def _read(self, what: str, body: Sequence[object], parse: Callable[[list[Any], Bytes], Any]) -> Any:
         """Ask the server. It tells of everything that was acknowledged."""
@@ -153,7 +81,7 @@ class Core(Store):
         if due:
 
             def note(answer: list[Any], parts: Bytes) -> None:
-                self._holds.renewed(due, now, answer[1:])
+                note_renewed(self._holds, due, answer[1:], now)
 
             self._writer.post(Operation("A renewal", ["renew", rows_of(due)], note))
 
@@ -173,18 +101,14 @@ class Core(Store):
         try:
             await self._connect(writer)
             await writer.enter(0)
-            if self._phase is not Phase.NEW:
-                raise ClosedError(f"Store {self.url}")
         except BaseException as exc:
-            await writer.close()
-            await reader.close()
+            await writer.disconnect()
+            await reader.disconnect()
             if isinstance(exc, RedisError | OSError):
                 raise translated(exc, self.url) from exc
             raise
-        self._loop, self._pid = loop, os.getpid()
         self._keeper = Keeper(self._place, self._holds, self._address, self._clock.elapsed, loop)
         self._bell = Bell(self._place, self.owner, self._join)
-        self._phase = Phase.OPEN
 
     async def _connect(self, writer: Lane) -> None:
         """Connect for the first time; a server that is still loading its data gets some time."""
@@ -242,17 +166,14 @@ class Core(Store):
                 # Its leases end by time, and others will find the owner dead.
                 _log.debug("%s was closed without a farewell: %s", self.url, farewell.error)
         finally:
-            self._phase = Phase.CLOSED
-            await self._writer.close()
-            await self._reader.close()
+            await self._writer.disconnect()
+            await self._reader.disconnect()
 
-    def _close_from_elsewhere(self) -> None:
-        """Close for a loop that is gone."""
-        assert self._loop is not None
-        if not self._loop.is_closed():
-            raise WrongLoop(f"Store {self.url}")
-        self._phase = Phase.CLOSED
+    def _let_go(self) -> None:
+        assert self._loop is not None, "it was opened"
         self._keeper.stop()
+        for end in (self._bell.close, self._writer.disconnect, self._reader.disconnect):
+            run_soon(self._loop, end)
 
 
 def nothing(answer: list[Any], parts: Bytes) -> None:

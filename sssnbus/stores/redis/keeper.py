@@ -7,15 +7,16 @@ import asyncio
 import logging
 import threading
 from collections.abc import Callable
-from contextlib import suppress
 from typing import Any, Final
 
 from pydantic_core import from_json, to_json
 from redis.exceptions import NoScriptError
 
+from sssnbus.stores.holds import RENEWALS, Holds
+from sssnbus.stores.loop import call_soon
 from sssnbus.stores.redis.failure import reason
-from sssnbus.stores.redis.holds import RENEWALS, Holds, rows_of
 from sssnbus.stores.redis.lane import LIFE
+from sssnbus.stores.redis.operation import At, note_renewed, rows_of
 from sssnbus.stores.redis.place import Place
 from sssnbus.stores.redis.script import scripts
 
@@ -31,7 +32,7 @@ class Keeper:
     def __init__(
         self,
         place: Place,
-        holds: Holds,
+        holds: Holds[At],
         address: Callable[[int], list[Any]],
         elapsed: Callable[[], float],
         loop: asyncio.AbstractEventLoop,
@@ -80,8 +81,7 @@ class Keeper:
                     self._wake.wait(0.1)
         finally:
             connection.disconnect()
-            with suppress(RuntimeError):
-                self._loop.call_soon_threadsafe(self._end)
+            call_soon(self._loop, self._end)
 
     def _end(self) -> None:
         if not self.ended.done():
@@ -100,9 +100,9 @@ class Keeper:
         if not answer.startswith(b"["):
             self._report("its data was replaced")
             return
-        renewed = from_json(answer[: answer.index(b"\n")])[0]
-        if renewed[0] == 0:
-            self._holds.renewed(due, now, renewed[1:])
+        outcome, *good = from_json(answer[: answer.index(b"\n")])[0]
+        if outcome == 0:
+            note_renewed(self._holds, due, good, now)
 
     def _ask(self, connection: Any, body: bytes) -> bytes:
         script, key = scripts().write, self._place.clock_key

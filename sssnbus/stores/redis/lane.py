@@ -1,29 +1,21 @@
-"""Group commit: operations queue up while a request is under way, and go together in the next one.
+"""The lanes to a server: what waits goes together in one request, one request at a time.
 
-An operation is waiting, then running or abandoned. What its caller gave up while it was waiting is never
-applied. A request that was not answered is sent again, on a new connection, until its operations are out
-of time: the server remembers the last answer to each owner, so a request is applied once.
+A request that was not answered is sent again, on a new connection, until its operations are out of time:
+the server remembers the last answer to each owner, so a request is applied once.
 """
 
 import asyncio
-from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final
 
 from pydantic_core import from_json, to_json
 
-from sssnbus.errors import (
-    BusError,
-    ClosedError,
-    OutcomeUnknown,
-    StoreError,
-    StoreReadOnly,
-    StoreReplaced,
-    StoreTimeout,
-)
+from sssnbus.errors import BusError, StoreError, StoreReadOnly, StoreReplaced
+from sssnbus.stores import lane
+from sssnbus.stores.lane import Stage
 from sssnbus.stores.redis.codec import Bytes
 from sssnbus.stores.redis.failure import is_passing, translated
-from sssnbus.stores.redis.operation import Operation, Stage, refusal
+from sssnbus.stores.redis.operation import Operation, refusal
 from sssnbus.stores.redis.place import Place
 from sssnbus.stores.redis.script import Script, scripts
 from sssnbus.stores.redis.wire import Wire
@@ -41,7 +33,7 @@ _PAUSES: Final = (0.02, 1.0)
 """The first and the longest wait, in seconds, before a request is sent again."""
 
 
-class Lane:
+class Lane(lane.Lane[Operation]):
     """A connection that carries one request at a time, and the operations that wait for the next."""
 
     def __init__(
@@ -62,22 +54,19 @@ class Lane:
             greet: Called with each new connection before it carries anything.
             writes: Whether operations change something, so that an unknown outcome has to be told.
         """
+        super().__init__(place.url, place.timeout)
         self._place = place
         self._script = script
         self._address = address
         self._greet = greet
         self._writes = writes
-        self._loop = asyncio.get_running_loop()
-        self._waiting: deque[Operation] = deque()
-        self._flying: list[Operation] = []
         self._request: tuple[Script, Sequence[bytes]] | None = None
-        self._busy = self._astray = self._closed = False
+        self._busy = self._astray = False
         self._sent = False
         """Whether the request under way has left before, and may have been applied."""
         self._task: asyncio.Task[None] | None = None
         self._wire: Wire | None = None
         self._trouble: BaseException | None = None
-        self._timer: asyncio.TimerHandle | None = None
         self._number = 0
         self.replaced = False
         """Whether the data was found to be other than what this was opened on; nothing is written then."""
@@ -88,31 +77,22 @@ class Lane:
         A cancelled one was either abandoned, or has ended before the ``CancelledError`` leaves; then its
         ``result`` is there to be undone.
         """
-        future = self._submit(operation, self._place.timeout if timeout is None else timeout)
+        future = self._submit(operation, timeout)
         try:
             if self._wire is None:
-                self._follow()
+                self._wake()
             elif not self._busy:
                 await self._lead()
             return await future
         except asyncio.CancelledError:
-            if operation.stage is Stage.WAITING:
-                operation.stage, operation.future = Stage.ABANDONED, None
-            else:
-                await self._outlive(operation)
+            await self._leave(operation)
             raise
 
     def post(self, operation: Operation) -> None:
         """Do an operation that nobody waits for, before all that come later."""
-        self._submit(operation, self._place.timeout).add_done_callback(_forget)
+        self._submit(operation, None).add_done_callback(_forget)
         # What its caller does next takes it along; if nothing comes, it goes by itself.
-        self._loop.call_soon(self._follow)
-
-    async def insist(self, operation: Operation, timeout: float) -> None:
-        """Do an operation although the task may be cancelled meanwhile; its error is left in it."""
-        self._submit(operation, timeout)
-        self._follow()
-        await self._outlive(operation)
+        self._loop.call_soon(self._wake)
 
     async def connect(self) -> None:
         """Connect now; its failure is raised as the client has it."""
@@ -125,63 +105,28 @@ class Lane:
             raise
         self._wire = wire
 
-    async def close(self) -> None:
-        """Give up what waits, and waiting for what does not end; disconnect."""
-        self._closed = True
-        for operation in self._waiting:
-            operation.stage = Stage.ABANDONED
-            operation.end(ClosedError(f"Store {self._place.url}"))
-        for operation in self._flying:
-            operation.end(self._unknown(operation))
-        self._waiting.clear()
-        if self._timer is not None:
-            self._timer.cancel()
+    async def disconnect(self) -> None:
+        """Give up what waits, and waiting for what does not end; close the connection."""
+        self.close()
         if self._task is not None:
             self._task.cancel()
             await asyncio.wait([self._task])
         await self._hang_up()
 
-    def _submit(self, operation: Operation, timeout: float) -> asyncio.Future[Any]:
-        loop = self._loop
-        operation.future = future = loop.create_future()
-        operation.timeout = timeout
-        operation.deadline = deadline = loop.time() + timeout
-        self._waiting.append(operation)
-        if self._timer is None or self._timer.when() > deadline:
-            self._set_timer(deadline)
-        return future
+    def _wake(self) -> None:
+        if not self._busy and self._waiting:
+            self._busy = True
+            self._task = self._loop.create_task(self._run(None), name="sssnbus-redis-lane")
 
-    async def _outlive(self, operation: Operation) -> None:
-        """Wait until an operation has ended, however often the task is cancelled."""
-        if operation.future is None:
-            return
-        operation.future = future = self._loop.create_future()
-        while not future.done():
-            try:
-                await asyncio.wait([future])
-            except asyncio.CancelledError:
-                continue
-        future.exception()
+    def _expires(self, operation: Operation) -> bool:
+        # What was sent as well: it is sent again and again meanwhile.
+        return operation.future is not None
 
-    def _set_timer(self, when: float) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-        self._timer = self._loop.call_at(when, self._expire)
+    def _overdue(self, operation: Operation) -> None:
+        operation.end(self._unknown(operation))
 
     def _expire(self) -> None:
-        self._timer = None
-        now, pending = self._loop.time(), [*self._flying, *self._waiting]
-        for operation in pending:
-            if operation.future is not None and operation.deadline <= now:
-                if operation.stage is Stage.WAITING:
-                    operation.stage = Stage.ABANDONED
-                    operation.end(self._late(operation))
-                else:
-                    operation.end(self._unknown(operation))
-        deadlines = [operation.deadline for operation in pending if operation.future is not None]
-        if deadlines:
-            self._set_timer(min(deadlines))
-        self._waiting = deque(operation for operation in self._waiting if operation.future is not None)
+        super()._expire()
         if self._wire is not None and not any(operation.future is not None for operation in self._flying):
             # Nobody waits for this answer any more; it must not be taken for that of the next request.
             self._wire.give_up()
@@ -189,12 +134,12 @@ class Lane:
     def _late(self, operation: Operation) -> BusError:
         if self._trouble is not None:
             return translated(self._trouble, self._place.url)
-        return StoreTimeout(operation.what, operation.timeout)
+        return super()._late(operation)
 
     def _unknown(self, operation: Operation) -> BusError:
         if not self._writes:
             return self._late(operation)
-        error = OutcomeUnknown(self._place.url, operation.what)
+        error = super()._unknown(operation)
         error.__cause__ = self._trouble
         return error
 
@@ -222,12 +167,6 @@ class Lane:
             else:
                 self._busy = False
 
-    def _follow(self) -> None:
-        """Have a task of our own send what waits, unless somebody is at it."""
-        if not self._busy and self._waiting:
-            self._busy = True
-            self._task = self._loop.create_task(self._run(None), name="sssnbus-redis-lane")
-
     async def _run(self, failure: BaseException | None) -> None:
         try:
             if failure is not None:
@@ -240,19 +179,8 @@ class Lane:
 
     def _begin(self) -> None:
         self._number += 1
-        self._flying, self._request, self._sent = self._take(), None, False
-
-    def _take(self) -> list[Operation]:
-        batch: list[Operation] = []
-        waiting, size = self._waiting, 0
-        while waiting and len(batch) < MAX_BATCH:
-            size += waiting[0].size
-            if batch and size > MAX_BATCH_BYTES:
-                break
-            operation = waiting.popleft()
-            if operation.stage is Stage.WAITING:
-                batch.append(operation)
-        return batch
+        self._flying, self._request = self._take(MAX_BATCH, MAX_BATCH_BYTES), None
+        self._sent = False
 
     async def _fly(self, failure: BaseException | None) -> None:
         """Send a request until it is answered or nobody waits for it."""

@@ -1,33 +1,25 @@
 """What a verb asks of the server, and what came of it."""
 
-import asyncio
-from collections.abc import Callable, Sequence
-from enum import Enum
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from redis.exceptions import ResponseError
 
 from sssnbus.errors import BusError, ChannelKindMismatch, MessageConflict, NotStarted, QueueFull
+from sssnbus.stores import lane
 from sssnbus.stores.base import Kind
+from sssnbus.stores.holds import Hold, Holds
 from sssnbus.stores.redis.codec import Bytes
 from sssnbus.stores.redis.failure import translated
 
-
-class Stage(Enum):
-    """How far an operation came."""
-
-    WAITING = 0
-    RUNNING = 1
-    ABANDONED = 2
+At = tuple[str, int]
+"""A message of a queue: its log and its sequence."""
 
 
-class Operation:
+class Operation(lane.Operation):
     """Something for the server to do, and what came of it."""
 
-    __slots__ = (
-        "alone", "body", "deadline", "error", "future", "parse", "parts", "result", "size", "stage",
-        "timeout", "what",
-    )  # fmt: skip
+    __slots__ = ("alone", "body", "parse", "parts")
 
     def __init__(
         self,
@@ -37,31 +29,27 @@ class Operation:
         parts: Sequence[bytes] = (),
         alone: Sequence[bytes] | None = None,
     ) -> None:
-        self.what = what
+        super().__init__(what, sum(map(len, parts)))
         self.body = body
         self.parse = parse
         """Makes the result of an answer. It takes its bytes even if nobody waits for it any more."""
         self.parts = parts
         self.alone = alone
         """What the short script for one append takes, if it will do."""
-        self.size = sum(map(len, parts))
-        self.stage = Stage.WAITING
-        self.result: Any = None
-        self.error: BaseException | None = None
-        self.timeout = self.deadline = 0.0
-        self.future: asyncio.Future[Any] | None = None
-        """Awaited by the caller; None once the operation has ended."""
 
-    def end(self, error: BaseException | None = None) -> None:
-        """Hand out the result, or an error."""
-        self.error = error
-        future, self.future = self.future, None
-        if future is None or future.done():
-            return
-        if error is None:
-            future.set_result(self.result)
-        else:
-            future.set_exception(error)
+
+def rows_of(holds: Iterable[tuple[str, Hold[At]]]) -> list[tuple[str, int, str, float]]:
+    """Return holds as the scripts want them."""
+    return [(*hold.place, token, hold.seconds) for token, hold in holds]
+
+
+def note_renewed(
+    holds: Holds[At], asked: Sequence[tuple[str, Hold[At]]], good: Sequence[int], now: float
+) -> None:
+    """Note which leases the server has begun anew; forget the others."""
+    kept = {token for (token, _), its in zip(asked, good, strict=True) if its}
+    holds.renewed(kept, now)
+    holds.drop(token for token, _ in asked if token not in kept)
 
 
 def refusal(result: list[Any], url: str) -> BusError:

@@ -58,7 +58,7 @@ class Queues(Logs, QueueStore):
                 await self._undo_claim(log, operation.result.leases)
             raise
         if renew and found.leases:
-            self._holds.add(log, found.leases, lease)
+            self._holds.add((((log, each.stored.sequence), each) for each in found.leases), lease)
             self._keeper.hurry(lease)
         return found
 

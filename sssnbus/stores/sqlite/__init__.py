@@ -6,7 +6,7 @@ store ─┬─ log · queue · catalogue · record · wakeup      the verbs, on
              writer     group commit: many operations, one transaction, one hop
              keeper     renews leases and frees those of dead owners, in a thread of its own
              bell       wakes other processes
-             connection · database · file · lock · fork · failure
+             connection · database · file · lock · failure
 """
 
 from sssnbus.stores.sqlite.store import SQLiteStore as SQLiteStore

@@ -24,7 +24,7 @@ from typing import Final
 
 from sssnbus.stored import Stored
 from sssnbus.stores.base import News
-from sssnbus.stores.sqlite.connection import call_soon
+from sssnbus.stores.loop import call_soon
 
 _log = logging.getLogger(__name__)
 

@@ -14,6 +14,8 @@ from typing import Generic, TypeVar
 import aiosqlite
 from aiosqlite.core import _STOP_RUNNING_SENTINEL
 
+from sssnbus.stores.loop import call_soon
+
 _log = logging.getLogger(__name__)
 
 T = TypeVar("T")
@@ -100,15 +102,6 @@ class _Hop(Generic[T]):
         except BaseException as exc:
             done = partial(_set_exception, self._future, exc)
         call_soon(self._loop, done)
-
-
-def call_soon(loop: asyncio.AbstractEventLoop, function: Callable[[], object]) -> None:
-    """Call a function on a loop from another thread; not at all if the loop is closed already."""
-    try:
-        loop.call_soon_threadsafe(function)
-    except RuntimeError:
-        if not loop.is_closed():
-            raise
 
 
 def _set_result(future: asyncio.Future[T], result: T) -> None:

@@ -1,35 +1,25 @@
-"""The life of a store: opening, who may call when, and closing."""
+"""What a database needs to be open: connections, threads, locks; and how they end."""
 
 import asyncio
 import logging
 import os
 import sqlite3
 import threading
-import warnings
 from collections.abc import Callable
-from enum import Enum
 from functools import partial
 from itertools import count
 from secrets import token_hex
 from typing import Any, Concatenate, Literal, ParamSpec, TypeVar
 
 from sssnbus.clock import Clock, SystemClock
-from sssnbus.errors import (
-    ClosedError,
-    ForkedProcess,
-    InvalidOption,
-    NotStarted,
-    StateError,
-    StoreTimeout,
-    WrongLoop,
-)
-from sssnbus.stores.base import Store
+from sssnbus.errors import InvalidOption, StoreTimeout
+from sssnbus.stores.holds import Holds
+from sssnbus.stores.life import LivingStore
+from sssnbus.stores.loop import call_soon, outlive
 from sssnbus.stores.sqlite.bell import Bells
-from sssnbus.stores.sqlite.connection import Connection, call_soon
+from sssnbus.stores.sqlite.connection import Connection
 from sssnbus.stores.sqlite.failure import opening, translated
 from sssnbus.stores.sqlite.file import DatabaseFile
-from sssnbus.stores.sqlite.fork import Forkable, track, untrack
-from sssnbus.stores.sqlite.holds import Holds
 from sssnbus.stores.sqlite.keeper import Keeper
 from sssnbus.stores.sqlite.lock import LockFile
 from sssnbus.stores.sqlite.opened import Opened
@@ -43,17 +33,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 
-class Phase(Enum):
-    """Where a store is in its life."""
-
-    NEW = 0
-    OPEN = 1
-    CLOSING = 2
-    CLOSED = 3
-    FORKED = 4
-
-
-class Core(Store, Forkable):
+class Core(LivingStore):
     """What every verb needs: a writer, a reader, and the right moment."""
 
     owner: str
@@ -90,6 +70,7 @@ class Core(Store, Forkable):
         for option, value in (("poll_interval", poll_interval), ("write_timeout", write_timeout)):
             if not value > 0:
                 raise InvalidOption(option, value, "it must be above 0")
+        super().__init__()
         self._path = os.path.abspath(text)
         self.url = f"sqlite:///{self._path}"
         self.durability = durability
@@ -99,75 +80,9 @@ class Core(Store, Forkable):
         self._doorbells = doorbells
         self._write_timeout = write_timeout
         self._mode = mode
-        self._phase = Phase.NEW
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._mutex = asyncio.Lock()
-        self._closing: asyncio.Task[None] | None = None
-        self._holds = Holds()
+        self._holds: Holds[int] = Holds()
         self._keeper: Keeper | None = None
         self._tokens = (f"{token_hex(8)}-{number}" for number in count(1))
-
-    async def open(self) -> None:
-        if self._phase is Phase.NEW:
-            async with self._mutex:
-                if self._phase is Phase.NEW:
-                    await self._open()
-        self._check()
-
-    async def aclose(self, grace: float = 5.0) -> None:
-        if self._phase is Phase.NEW:
-            self._phase = Phase.CLOSED
-        if self._phase is Phase.FORKED:
-            raise self._misuse()
-        if self._closing is None:
-            if self._phase is Phase.CLOSED:
-                return
-            loop = asyncio.get_running_loop()
-            if loop is not self._loop:
-                self._close_from_elsewhere()
-                return
-            self._phase = Phase.CLOSING
-            self._closing = loop.create_task(self._close(grace), name="sssnbus-sqlite-close")
-        cancelled: asyncio.CancelledError | None = None
-        while not self._closing.done():
-            try:
-                await asyncio.wait([self._closing])
-            except asyncio.CancelledError as exc:
-                # It takes no longer than its grace, and leaving now would leave things open.
-                cancelled = exc
-        if cancelled is not None:
-            raise cancelled
-        self._closing.result()
-
-    def __del__(self) -> None:
-        if getattr(self, "_phase", None) is Phase.OPEN:
-            warnings.warn(f"Store {self.url} was never closed", ResourceWarning, stacklevel=2)
-            self._let_go()
-
-    def forget(self) -> None:
-        self._phase = Phase.FORKED
-        self._opened.forget()
-        self._bells.forget()
-        if self._keeper is not None:
-            self._keeper.forget()
-
-    def _check(self) -> None:
-        """Refuse a call at the wrong moment or from the wrong place."""
-        try:
-            if self._phase is Phase.OPEN and asyncio.get_running_loop() is self._loop:
-                return
-        except RuntimeError:
-            # There is no loop here at all.
-            pass
-        raise self._misuse()
-
-    def _misuse(self) -> StateError:
-        what = f"Store {self.url}"
-        if self._phase is Phase.FORKED:
-            return ForkedProcess(what)
-        if self._phase is Phase.NEW:
-            return NotStarted(what)
-        return WrongLoop(what) if self._phase is Phase.OPEN else ClosedError(what)
 
     async def _read(
         self, function: Callable[Concatenate[sqlite3.Connection, P], T], *args: P.args, **kwargs: P.kwargs
@@ -199,15 +114,8 @@ class Core(Store, Forkable):
         opened = self._opened
         work = partial(function, self._connection.raw, opened.ticket, opened.file)
         running = asyncio.ensure_future(self._connection.run(work))
-        cancelled: asyncio.CancelledError | None = None
-        while not running.done():
-            try:
-                await asyncio.wait([running])
-            except asyncio.CancelledError as exc:
-                cancelled = exc
+        await outlive(running)
         error = running.exception()
-        if cancelled is not None:
-            raise cancelled
         if isinstance(error, Exception):
             raise translated(error, self.url) from error
 
@@ -226,8 +134,6 @@ class Core(Store, Forkable):
                 connecting.result()
                 reader = Connection(opened.take_reader, "sssnbus-sqlite-reader")
                 await reader.connect()
-            if self._phase is not Phase.NEW:
-                raise ClosedError(f"Store {self.url}")
         except BaseException:
             abandoned.set()
             connecting.cancel()
@@ -238,15 +144,13 @@ class Core(Store, Forkable):
                 # Its thread may have begun, and would wait for ever.
                 reader.end(then=close_writer)
             raise
-        self._loop = loop
         self._opened, self._connection, self._reader = opened, connection, reader
         self._writer = Writer(connection, opened.ticket, opened.file, self._clock, self._write_timeout)
         self._bells = Bells(opened.file.key, loop)
         if self._doorbells:
             self._writer.on_news = self._bells.ring
+        self._ended = loop.create_future()
         self.owner = opened.owner
-        self._phase = Phase.OPEN
-        track(self)
 
     async def _close(self, grace: float) -> None:
         """Take everything down, in order. Whatever is stuck is left to its daemon thread."""
@@ -268,16 +172,13 @@ class Core(Store, Forkable):
                 # Others find the owner dead and free what it held.
                 _log.debug("%s was closed without a farewell: %s", self.url, farewell.error)
         finally:
-            ended = self._let_go()
-            await asyncio.wait([ended], timeout=max(0.05, end - loop.time()))
+            self._let_go()
+            await asyncio.wait([self._ended], timeout=max(0.05, end - loop.time()))
 
-    def _let_go(self) -> asyncio.Future[None]:
-        """Tell every thread to end, and close what belongs to none. Never waits, works from any thread."""
-        self._phase = Phase.CLOSED
-        untrack(self)
+    def _let_go(self) -> None:
+        """Tell every thread to end, and close what belongs to none."""
         loop = self._loop
-        assert loop is not None
-        ended: asyncio.Future[None] = loop.create_future()
+        assert loop is not None, "it was opened"
         if self._keeper is not None:
             self._keeper.stop()
         for close in (self._bells.close, self._writer.close):
@@ -288,18 +189,16 @@ class Core(Store, Forkable):
         self._reader.post(self._bells.take_down)
         self._opened.marks.close()
         close_writer = partial(
-            self._connection.end, self._opened.close, partial(call_soon, loop, partial(_finish, ended))
+            self._connection.end, self._opened.close, partial(call_soon, loop, partial(_finish, self._ended))
         )
         # One after the other, so that the writer is the last and may move the WAL into the database.
         self._reader.end(then=close_writer)
-        return ended
 
-    def _close_from_elsewhere(self) -> None:
-        """Close for a loop that is gone."""
-        assert self._loop is not None
-        if not self._loop.is_closed():
-            raise WrongLoop(f"Store {self.url}")
-        self._let_go()
+    def _forked(self) -> None:
+        self._opened.forget()
+        self._bells.forget()
+        if self._keeper is not None:
+            self._keeper.forget()
 
     def _keep(self) -> Keeper:
         """Return the thread that keeps leases; the first claim of all starts it."""

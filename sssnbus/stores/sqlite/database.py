@@ -1,5 +1,6 @@
 """Opening the database: is it ours, which version, how is it set."""
 
+import ctypes
 import os
 import sqlite3
 import threading
@@ -150,3 +151,11 @@ def _make_schema(connection: sqlite3.Connection) -> None:
         raise
     # Without this, a power cut under durability "process" could take the whole schema away.
     connection.execute(sql.TRUNCATE).fetchone()
+
+
+def keep_for_ever(thing: object) -> None:
+    """Never free an object, not even when the interpreter ends.
+
+    A SQLite connection that a child frees takes itself for the last one and deletes the WAL.
+    """
+    ctypes.pythonapi.Py_IncRef(ctypes.py_object(thing))

@@ -12,13 +12,12 @@ from collections.abc import Callable
 from typing import Final
 
 from sssnbus.clock import Clock
+from sssnbus.stores.holds import Holds
+from sssnbus.stores.loop import call_soon
 from sssnbus.stores.sqlite import sql
 from sssnbus.stores.sqlite.bell import Bells
-from sssnbus.stores.sqlite.connection import call_soon
-from sssnbus.stores.sqlite.database import connect
+from sssnbus.stores.sqlite.database import connect, keep_for_ever
 from sssnbus.stores.sqlite.file import DatabaseFile
-from sssnbus.stores.sqlite.fork import keep_for_ever
-from sssnbus.stores.sqlite.holds import Holds
 from sssnbus.stores.sqlite.lock import LockFile
 from sssnbus.stores.sqlite.owner import bury, dead_owners
 from sssnbus.stores.sqlite.settle import renew
@@ -38,7 +37,7 @@ class Keeper:
         file: DatabaseFile,
         owner: int,
         marks: LockFile,
-        holds: Holds,
+        holds: Holds[int],
         bells: Bells | None,
         clock: Clock,
         loop: asyncio.AbstractEventLoop,

@@ -4,9 +4,8 @@ import sqlite3
 import threading
 
 from sssnbus.stores.sqlite import sql
-from sssnbus.stores.sqlite.database import connect, open_database
+from sssnbus.stores.sqlite.database import connect, keep_for_ever, open_database
 from sssnbus.stores.sqlite.file import DatabaseFile
-from sssnbus.stores.sqlite.fork import keep_for_ever
 from sssnbus.stores.sqlite.lock import LockFile
 from sssnbus.stores.sqlite.owner import boot_id, register
 

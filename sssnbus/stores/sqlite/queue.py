@@ -56,7 +56,7 @@ class Queues(Logs, QueueStore):
                 await self._undo_claim(log, operation.result[1].leases)
             raise
         if renew and leases.leases:
-            self._holds.add(base, leases.leases, lease)
+            self._holds.add(((base + each.stored.sequence, each) for each in leases.leases), lease)
             self._keep().nudge()
         found: Leases = leases
         return found

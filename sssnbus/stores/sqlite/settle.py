@@ -6,10 +6,10 @@ from collections.abc import Callable, Sequence
 from sssnbus.errors import ChannelKindMismatch
 from sssnbus.stored import Stored
 from sssnbus.stores.base import DEAD, Ack, Bury, Kind, Lease, Release, Settlement
+from sssnbus.stores.holds import Hold, Holds
 from sssnbus.stores.sqlite import select as selecting
 from sssnbus.stores.sqlite import sql
 from sssnbus.stores.sqlite.append import DELAYED, DONE, HELD, READY, Log, Rows, find_log
-from sssnbus.stores.sqlite.holds import Holds
 from sssnbus.stores.sqlite.transaction import Transaction
 
 _log = logging.getLogger(__name__)
@@ -23,7 +23,7 @@ def find_queue(transaction: Transaction, name: str) -> Log | None:
     return log
 
 
-def refresh(transaction: Transaction, log: Log, holds: Holds) -> None:
+def refresh(transaction: Transaction, log: Log, holds: Holds[int]) -> None:
     """Make ready what became so by time, but first renew what this process still works on."""
     renew(transaction, holds)
     conn, number = transaction.conn, log.number
@@ -31,15 +31,19 @@ def refresh(transaction: Transaction, log: Log, holds: Holds) -> None:
     conn.execute(sql.TAKE_BACK, (number, transaction.elapsed, selecting.STEP))
 
 
-def renew(transaction: Transaction, holds: Holds) -> None:
+def renew(transaction: Transaction, holds: Holds[int]) -> None:
     """Begin the leases anew that are due for it."""
     now = transaction.elapsed
-    for token, hold in holds.due(now):
-        parameters = (now + hold.seconds, hold.position, token)
-        if transaction.conn.execute(sql.RENEW, parameters).rowcount:
-            holds.renewed(token, now)
-        else:
-            holds.drop([token])
+    due = holds.due(now)
+    if not due:
+        return
+    good = {
+        token
+        for token, hold in due
+        if transaction.conn.execute(sql.RENEW, (now + hold.seconds, hold.place, token)).rowcount
+    }
+    holds.renewed(good, now)
+    holds.drop(token for token, _ in due if token not in good)
 
 
 def lease(
@@ -139,9 +143,10 @@ def _bury(transaction: Transaction, log: Log, bury: Bury) -> None:
     rows.write()
 
 
-def leave(holds: Sequence[tuple[str, int]], number: int, transaction: Transaction) -> None:
+def leave(holds: Sequence[tuple[str, Hold[int]]], number: int, transaction: Transaction) -> None:
     """Give back what a closing store holds, as if it had never been handed out, and take it off the list."""
-    for token, position in holds:
+    for token, hold in holds:
+        position = hold.place
         row = transaction.conn.execute(sql.HELD, (position, token, transaction.elapsed)).fetchone()
         if row is not None:
             _give_back(transaction, position, Release(position, token, counted=False))

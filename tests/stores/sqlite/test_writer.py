@@ -123,6 +123,7 @@ def block(store: SQLiteStore) -> tuple[threading.Event, threading.Event]:
         go.wait(20.0)
 
     store._writer._submit(Operation("block", wait), 20.0)
+    store._writer._wake()
     return there, go
 
 
