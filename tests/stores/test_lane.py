@@ -105,6 +105,7 @@ async def test_out_of_time(monkeypatch: pytest.MonkeyPatch) -> None:
         await tasks[1]
     assert not tasks[0].done()
     assert lane._timer is not None, "for the one whose time is still to come"
+    assert [each.what for each in lane._waiting] == ["later"], "what was given up is kept no longer"
     lane.finish("there")
     assert await tasks[0] == "there"
     assert lane.begin() == ["later"]
