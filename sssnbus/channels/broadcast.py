@@ -27,7 +27,7 @@ from sssnbus.delivery.head import Entry, Head, decoder
 from sssnbus.delivery.subscription import Plan, Subscription
 from sssnbus.errors import DeliveryTimeout, ExclusiveReadError, InvalidOption, MissingAbility
 from sssnbus.settings import Confirm, OnFull, Retention, Retry, check_count, check_seconds
-from sssnbus.stored import Envelope, Receipt, Stored, check_name
+from sssnbus.stored import Dedupe, Envelope, Receipt, Stored, check_name
 from sssnbus.stores.base import DEAD, ByID, Kind, Records
 from sssnbus.stores.memory import MemoryStore
 from sssnbus.topics import Syntax
@@ -39,6 +39,9 @@ log = logging.getLogger("sssnbus")
 
 _MEMORY = Retention(max_count=10_000)
 """What the memory store keeps of a channel unless told otherwise."""
+
+_TRIES_LAST = 3600.0
+"""Seconds for which the tries to bury one message are known as one."""
 
 
 @dataclass
@@ -482,10 +485,11 @@ class BroadcastChannel(Channel):
                 del running.named[subscription.name]
 
     async def _bury(
-        self, message: ChannelMessage, consumer: str, attempts: int, error: BaseException | None
+        self, message: ChannelMessage, consumer: str, attempts: int, error: BaseException | None, key: str
     ) -> None:
         place = await self._ready()
         note = failure_note("failed" if error else "died", attempts, text_of(error), self.clock.time())
         note |= {"id": message.id, "sequence": message.sequence, "subscription": consumer}
         copy = message.model_copy(update={"id": ""})
-        await place.store.append([dead_draft(self.id + DEAD, copy, note)])
+        draft = dead_draft(self.id + DEAD, copy, note)
+        await place.store.append([draft._replace(dedupe=Dedupe(key, b"", _TRIES_LAST))])

@@ -14,7 +14,7 @@ from uuid import uuid4
 
 from sssnbus.clock import Clock
 from sssnbus.delivery.shield import complete, insist
-from sssnbus.errors import ClosedError, SubscriptionInUse, SubscriptionLost
+from sssnbus.errors import ClosedError, OutcomeUnknown, SubscriptionInUse, SubscriptionLost
 from sssnbus.stores.base import Record, Records
 
 log = logging.getLogger("sssnbus")
@@ -70,6 +70,8 @@ class Cursor:
         self._dirty = False
         self._saving = asyncio.Lock()
         self._asked = self._saved = 0
+        self._doubts: set[bytes] = set()
+        """What was written last without an answer: one of these may be the record."""
 
     @property
     def position(self) -> int:
@@ -210,13 +212,20 @@ class Cursor:
                 await complete(self._put())
 
     async def _put(self) -> None:
-        saving = self._asked
-        version = await self._store.put(
-            space(self.channel), self.name, self._progress.to_bytes(), version=self._version
-        )
+        saving, value, place = self._asked, self._progress.to_bytes(), space(self.channel)
+        try:
+            version = await self._store.put(place, self.name, value, version=self._version)
+            if version is None and self._doubts:
+                record = await self._store.get(place, self.name)
+                if record is not None and record.value in self._doubts:
+                    version = await self._store.put(place, self.name, value, version=record.version)
+        except OutcomeUnknown:
+            self._doubts.add(value)
+            raise
         if version is None:
             raise SubscriptionLost(self.channel, self.name)
         self._version, self._saved = version, saving
+        self._doubts.clear()
 
 
 def position_of(record: Record) -> tuple[int, str | None]:

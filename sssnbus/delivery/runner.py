@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Coroutine
+from secrets import token_hex
 from typing import TYPE_CHECKING, Any
 
 from sssnbus.delivery.cursor import Cursor
@@ -21,8 +22,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("sssnbus")
 
-Bury = Callable[["ChannelMessage", str, int, BaseException | None], Coroutine[Any, Any, None]]
-"""Puts a copy of a message among the dead letters: message, subscription, attempts, last error."""
+Bury = Callable[["ChannelMessage", str, int, BaseException | None, str], Coroutine[Any, Any, None]]
+"""Puts a copy of a message among the dead letters: message, subscription, attempts, last error, and a key
+by which a try whose answer was lost is known when it is made again."""
 
 
 class Attempts:
@@ -54,8 +56,10 @@ class Attempts:
     async def give_up(self, entry: Entry, attempts: int, error: BaseException | None) -> None:
         """Put a copy among the dead letters and let the next message come."""
 
+        key = token_hex(8)
+
         async def bury() -> None:
-            await self._bury(entry.message, self.cursor.name, attempts, error)
+            await self._bury(entry.message, self.cursor.name, attempts, error, key)
             # Here, since a caller that was cancelled meanwhile goes no further: it would be buried twice.
             self.finish(entry)
 

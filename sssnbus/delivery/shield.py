@@ -8,7 +8,7 @@ from weakref import WeakKeyDictionary
 
 from sssnbus.clock import Clock
 from sssnbus.delivery.policy import retry_delay
-from sssnbus.errors import BusError, ForkedProcess
+from sssnbus.errors import BusError, ForkedProcess, OutcomeUnknown
 from sssnbus.settings import Retry
 
 log = logging.getLogger("sssnbus")
@@ -41,13 +41,16 @@ async def complete(work: Coroutine[Any, Any, T]) -> T:
 
 
 async def insist(step: Callable[[], Coroutine[Any, Any, T]], clock: Clock) -> T:
-    """Repeat a step while a store fails in a way that passes. A cancellation ends this between two tries."""
+    """Repeat a step while a store fails in a way that passes. A cancellation ends this between two tries.
+
+    One whose outcome is unknown is repeated too, so it has to be such that it may have been done.
+    """
     failures = 0
     while True:
         try:
             return await step()
         except BusError as error:
-            if not error.retryable:
+            if not (error.retryable or isinstance(error, OutcomeUnknown)):
                 raise
             failures += 1
             log.warning("The store does not answer, trying again: %s", error)

@@ -16,7 +16,15 @@ from sssnbus.delivery.feed import Handler
 from sssnbus.delivery.handling import call, text_of, within
 from sssnbus.delivery.policy import retry_delay
 from sssnbus.delivery.shield import complete
-from sssnbus.errors import BusError, ClaimLost, ClosedError, NotBegun, StateError, SubscriptionDied
+from sssnbus.errors import (
+    BusError,
+    ClaimLost,
+    ClosedError,
+    NotBegun,
+    OutcomeUnknown,
+    StateError,
+    SubscriptionDied,
+)
 from sssnbus.settings import Retry, check_seconds
 from sssnbus.stores.base import Bury, Release, Settlement
 
@@ -239,7 +247,8 @@ class Workers:
                 return
             except BusError as error:
                 log.error("Worker %r of queue %r cannot claim: %s", self.name, desk.channel, error)
-                if not error.retryable:
+                # What a lost answer handed out is free again when its lease ends.
+                if not (error.retryable or isinstance(error, OutcomeUnknown)):
                     self.error = error
                     return
                 failures += 1

@@ -58,6 +58,10 @@ class Proxy:
         """End the connections there are; new ones work."""
         self._drop()
 
+    def lead(self, port: int) -> None:
+        """Let new connections go to another port of the same host; there are the old ones still."""
+        self._port = port
+
     def hold(self) -> None:
         """Let nothing through from now on; what arrives is kept."""
         self._open.clear()

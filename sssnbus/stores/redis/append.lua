@@ -32,10 +32,7 @@ end
 
 function L.remember(log, dedupe, message)
   local kept, windows = P .. 'u:' .. log.name, P .. 'w:' .. log.name
-  for _, key in ipairs(call('ZRANGEBYSCORE', windows, '-inf', elapsed, 'LIMIT', 0, STEP)) do
-    call('ZREM', windows, key)
-    call('HDEL', kept, key)
-  end
+  L.forget_windows(log)
   call('HSET', kept, dedupe[1], cmsgpack.pack({ dedupe[2], message.id, message.sequence }))
   call('ZADD', windows, elapsed + dedupe[3], dedupe[1])
 end

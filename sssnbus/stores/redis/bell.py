@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable
 from typing import Final
 
 from pydantic_core import from_json
+from redis.exceptions import NoPermissionError
 
 from sssnbus.stores.base import News
 from sssnbus.stores.redis.codec import Bytes
@@ -29,13 +30,18 @@ _PAUSES: Final = (0.05, 2.0)
 class Bell:
     """The watchers of one store object, and the task that listens for them."""
 
-    def __init__(self, place: Place, owner: str, join: Callable[[], Awaitable[None]]) -> None:
+    def __init__(
+        self, place: Place, owner: str, join: Callable[[], Awaitable[None]], note: Callable[[News], None]
+    ) -> None:
         self._place = place
         self._channel = f"{place.clock_key}:bell:{owner}"
         self._join = join
         """Has others publish to us; called when we listen already."""
+        self._note = note
+        """Told of messages that came along."""
         self._watchers: tuple[tuple[Callable[[], None], Callable[[News], None] | None], ...] = ()
         self._task: asyncio.Task[None] | None = None
+        self._astray = False
 
     def watch(self, ring: Callable[[], None], take: Callable[[News], None] | None) -> Callable[[], None]:
         """Add a watcher; return what takes it away. The first of all begins the listening."""
@@ -61,6 +67,10 @@ class Bell:
             else:
                 take(news)
 
+    def leave(self) -> None:
+        """Listen on another connection soon: this server is not the one that writers write to any more."""
+        self._astray = True
+
     async def close(self) -> None:
         """Stop listening."""
         self._watchers = ()
@@ -73,6 +83,7 @@ class Bell:
         while True:
             wire = Wire(self._place)
             try:
+                self._astray = False
                 await wire.connect()
                 await wire.tell("SUBSCRIBE", self._channel)
                 await wire.hear(self._place.connect_timeout)
@@ -81,6 +92,10 @@ class Bell:
                 # Whatever was written before we listened has rung nowhere.
                 self.call_watchers()
                 await self._listen(wire)
+            except NoPermissionError as exc:
+                # Longest pauses from now on: it is for somebody else to mend.
+                level = logging.WARNING if pause == _PAUSES[0] else logging.DEBUG
+                _log.log(level, "No hints from %s: %s", self._place.url, reason(exc))
             except Exception as exc:
                 _log.debug("No hints from %s: %s", self._place.url, reason(exc))
             finally:
@@ -91,13 +106,18 @@ class Bell:
     async def _listen(self, wire: Wire) -> None:
         while True:
             message = await wire.hear(QUIET)
+            if self._astray:
+                return
             if message is None:
                 await wire.tell("PING")
                 message = await wire.hear(self._place.connect_timeout)
                 if message is None:
                     return
             if message[0] == b"message":
-                self.call_watchers(_read(message[2]))
+                news = _read(message[2])
+                if news is not None:
+                    self._note(news)
+                self.call_watchers(news)
 
 
 def _read(letter: bytes) -> News | None:

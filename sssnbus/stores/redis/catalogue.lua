@@ -35,10 +35,10 @@ function writes.drop(op)
   return { 0 }
 end
 
--- One step of a vacuum.
+-- One step of a vacuum: what went, and whether there may be more.
 function writes.vacuum(op)
   local names = opt(op[2]) and { op[2] } or call('ZRANGE', P .. 'logs', 0, -1)
-  local count = 0
+  local count, over = 0, 0
   for _, name in ipairs(names) do
     local log = L.log_of(name)
     if log and log.queue and count < STEP then
@@ -47,8 +47,10 @@ function writes.vacuum(op)
         count = count + 1
       end
     end
+    -- Appends forget those of their log; nothing else does in one that gets no more of them.
+    if log and over < STEP then over = over + L.forget_windows(log) end
   end
-  return { 0, count }
+  return { 0, count, (count >= STEP or over >= STEP) and 1 or 0 }
 end
 
 function writes.put(op)

@@ -9,7 +9,7 @@ from sssnbus.stores.base import Catalogue, Counts, Kind, LogInfo, Usage
 from sssnbus.stores.redis.codec import Bytes
 from sssnbus.stores.redis.core import Core, nothing
 from sssnbus.stores.redis.failure import reason
-from sssnbus.stores.redis.log import value
+from sssnbus.stores.redis.log import values
 from sssnbus.stores.redis.wire import Wire
 
 _log = logging.getLogger(__name__)
@@ -25,7 +25,7 @@ class Logbook(Core, Catalogue):
         if self._born.get(log) != born:
             # It was dropped and declared anew since we knew it, and counts from 1 again.
             self._born[log] = born
-            self._ends.pop(log, None)
+            self._marks.pop(log, None)
         return Kind(known)
 
     async def logs(self, prefix: str = "") -> list[LogInfo]:
@@ -46,8 +46,9 @@ class Logbook(Core, Catalogue):
         memory by itself; with ``compact`` it is asked to write its append-only file anew, if it has one,
         and does so in the background.
         """
-        removed = 0
-        while step := await self._write("A vacuum", ("vacuum", log), value):
+        removed, more = 0, True
+        while more:
+            step, more = await self._write("A vacuum", ("vacuum", log), values)
             removed += step
         if compact:
             await self._compact()

@@ -3,14 +3,17 @@
 import asyncio
 import logging
 from collections.abc import Callable, Sequence
+from enum import Enum
 from itertools import count
 from secrets import token_hex
 from typing import Any
 
 from pydantic_core import from_json, to_json
-from redis.exceptions import BusyLoadingError, RedisError
+from redis.exceptions import BusyLoadingError, RedisError, ResponseError
 
 from sssnbus.clock import Clock, SystemClock
+from sssnbus.stored import Stored
+from sssnbus.stores.base import News, Placed
 from sssnbus.stores.holds import Holds
 from sssnbus.stores.life import LivingStore
 from sssnbus.stores.loop import run_soon
@@ -22,10 +25,17 @@ from sssnbus.stores.redis.lane import Lane
 from sssnbus.stores.redis.operation import At, Operation, note_renewed, rows_of
 from sssnbus.stores.redis.place import Place
 from sssnbus.stores.redis.script import scripts
-from sssnbus.stores.redis.server import create, inspect
+from sssnbus.stores.redis.server import create, inspect, is_replica
 from sssnbus.stores.redis.wire import Wire
 
 _log = logging.getLogger(__name__)
+
+
+class Difference(Enum):
+    """How a server's data is not what was seen before."""
+
+    BEHIND = 0
+    OTHER = 1
 
 
 class Core(LivingStore):
@@ -55,8 +65,8 @@ class Core(LivingStore):
         self._holds: Holds[At] = Holds()
         self._born: dict[str, str] = {}
         """Which log of that name it is that we know."""
-        self._ends: dict[str, int] = {}
-        """How far a log had come when we appended to it."""
+        self._marks: dict[str, tuple[int, str]] = {}
+        """The newest message of a log that we have seen there: its place and its id."""
 
     async def _read(self, what: str, body: Sequence[object], parse: Callable[[list[Any], Bytes], Any]) -> Any:
         """Ask the server. It tells of everything that was acknowledged."""
@@ -96,7 +106,7 @@ class Core(LivingStore):
         self._birth = ""
         known = await asyncio.to_thread(scripts)
         writer = Lane(self._place, known.writing, self._address, self._greet, writes=True)
-        reader = Lane(self._place, lambda verbs: known.read, self._address, _say_nothing, writes=False)
+        reader = Lane(self._place, lambda verbs: known.read, self._address, self._look, writes=False)
         self._writer, self._reader = writer, reader
         try:
             await self._connect(writer)
@@ -107,8 +117,10 @@ class Core(LivingStore):
             if isinstance(exc, RedisError | OSError):
                 raise translated(exc, self.url) from exc
             raise
-        self._keeper = Keeper(self._place, self._holds, self._address, self._clock.elapsed, loop)
-        self._bell = Bell(self._place, self.owner, self._join)
+        self._bell = Bell(self._place, self.owner, self._join, self._mark_news)
+        self._keeper = Keeper(
+            self._place, self._holds, self._address, self._clock.elapsed, loop, self._leave_server
+        )
 
     async def _connect(self, writer: Lane) -> None:
         """Connect for the first time; a server that is still loading its data gets some time."""
@@ -123,27 +135,63 @@ class Core(LivingStore):
 
     async def _greet(self, wire: Wire) -> None:
         """Look at the server behind a new connection of the writer: what it gives, whether it is ours."""
+        if self._birth:
+            await self._refuse_replica(wire)
         self.durability = await inspect(wire, self._place)
         if not self._birth:
             self._birth = await create(wire, self._place, token_hex(16))
-        elif await create(wire, self._place, "") != self._birth or await self._went_back(wire):
+        elif await create(wire, self._place, "") != self._birth or await self._differs(wire) is not None:
             self._writer.replaced = True
 
-    async def _went_back(self, wire: Wire) -> bool:
-        """Return whether a log is behind what was acknowledged: the server lost data, or is another.
+    async def _look(self, wire: Wire) -> None:
+        """Look at the server behind a new connection of the reader."""
+        await self._refuse_replica(wire)
+        # One that is merely behind may be read: who stands further ahead is told by what is there.
+        if await self._differs(wire) is Difference.OTHER:
+            self._reader.replaced = True
 
-        A sequence would be given twice if this went on.
+    async def _refuse_replica(self, wire: Wire) -> None:
+        """Refuse a replica for now: it tells old news and takes none, and a failover may be under way."""
+        if await is_replica(wire, self._place):
+            raise ConnectionError("the server is a replica")
+
+    def _leave_server(self) -> None:
+        """Go where the name leads now, with every connection: what became a replica stays reachable."""
+        for each in (self._writer, self._reader, self._bell):
+            each.leave()
+
+    def _mark(self, log: str, message: Placed | Stored) -> None:
+        """Note that a message was seen where it is."""
+        if message.sequence > self._marks.get(log, (0, ""))[0]:
+            self._marks[log] = (message.sequence, message.id)
+
+    def _mark_news(self, news: News) -> None:
+        for message in news.messages[-1:]:
+            self._mark(news.log, message)
+
+    async def _differs(self, wire: Wire) -> Difference | None:
+        """Return how a log is not the one that we have seen: the server lost data, or is another.
+
+        A sequence would be given twice if this went on, or was given twice already.
         """
-        names = list(self._ends.keys() & self._born.keys())
-        body = to_json([*self._address(0), [["kind", name] for name in names]])
+        marks = [(name, *mark) for name, mark in self._marks.items() if name in self._born]
+        body = to_json([*self._address(0), [["look", name, sequence] for name, sequence, _ in marks]])
         answer = await wire.run(
             scripts().read, self._place.clock_key, body, b"", limit=self._place.connect_timeout
         )
-        found = from_json(answer[: answer.index(b"\n")])
-        return any(
-            born == self._born[name] and last < self._ends[name]
-            for name, (_, _, born, last) in zip(names, found, strict=True)
-        )
+        found = None
+        rows = from_json(answer[: answer.index(b"\n")])
+        for (name, sequence, id), (code, *rest) in zip(marks, rows, strict=True):
+            if code != 0:
+                raise ResponseError(*rest)
+            born, last, there = rest
+            # Another log of that name is somebody's doing, and counts from 1 again.
+            if born == self._born[name]:
+                if there not in (id, None):
+                    return Difference.OTHER
+                if last < sequence:
+                    found = Difference.BEHIND
+        return found
 
     async def _join(self) -> None:
         """Have others tell us their news."""
@@ -178,7 +226,3 @@ class Core(LivingStore):
 
 def nothing(answer: list[Any], parts: Bytes) -> None:
     """Take nothing from an answer."""
-
-
-async def _say_nothing(wire: Wire) -> None:
-    pass

@@ -10,11 +10,11 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from pydantic_core import from_json, to_json
-from redis.exceptions import NoScriptError
+from redis.exceptions import NoScriptError, ResponseError
 
 from sssnbus.stores.holds import RENEWALS, Holds
 from sssnbus.stores.loop import call_soon
-from sssnbus.stores.redis.failure import reason
+from sssnbus.stores.redis.failure import is_replica, reason
 from sssnbus.stores.redis.lane import LIFE
 from sssnbus.stores.redis.operation import At, note_renewed, rows_of
 from sssnbus.stores.redis.place import Place
@@ -36,12 +36,15 @@ class Keeper:
         address: Callable[[int], list[Any]],
         elapsed: Callable[[], float],
         loop: asyncio.AbstractEventLoop,
+        leave: Callable[[], None],
     ) -> None:
         self._place = place
         self._holds = holds
         self._address = address
         self._elapsed = elapsed
         self._loop = loop
+        self._leave = leave
+        """Called on the loop when the server has become a replica."""
         self._wake = threading.Event()
         self._stopping = False
         self._failing = False
@@ -77,6 +80,8 @@ class Keeper:
                 except Exception as exc:
                     connection.disconnect()
                     self._report(reason(exc))
+                    if is_replica(exc):
+                        call_soon(self._loop, self._leave)
                     # A server that refuses at once is not asked all the time.
                     self._wake.wait(0.1)
         finally:
@@ -100,9 +105,11 @@ class Keeper:
         if not answer.startswith(b"["):
             self._report("its data was replaced")
             return
-        outcome, *good = from_json(answer[: answer.index(b"\n")])[0]
-        if outcome == 0:
-            note_renewed(self._holds, due, good, now)
+        (outcome, *good), beat = from_json(answer[: answer.index(b"\n")])
+        for code, *why in ((outcome, *good), beat):
+            if code != 0:
+                raise ResponseError(*why)
+        note_renewed(self._holds, due, good, now)
 
     def _ask(self, connection: Any, body: bytes) -> bytes:
         script, key = scripts().write, self._place.clock_key

@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final
 
 from pydantic_core import from_json, to_json
+from redis.exceptions import ResponseError
 
 from sssnbus.errors import BusError, StoreError, StoreReadOnly, StoreReplaced
 from sssnbus.stores import lane
@@ -69,7 +70,7 @@ class Lane(lane.Lane[Operation]):
         self._trouble: BaseException | None = None
         self._number = 0
         self.replaced = False
-        """Whether the data was found to be other than what this was opened on; nothing is written then."""
+        """Whether the data was found to be other than what this was opened on; nothing is sent then."""
 
     async def perform(self, operation: Operation, timeout: float | None = None) -> Any:
         """Return the result of an operation once the server has answered.
@@ -103,7 +104,11 @@ class Lane(lane.Lane[Operation]):
         except BaseException:
             await wire.close()
             raise
-        self._wire = wire
+        self._wire, self._astray = wire, False
+
+    def leave(self) -> None:
+        """Use another connection from the next request on: the server is none to be asked any more."""
+        self._astray = True
 
     async def disconnect(self) -> None:
         """Give up what waits, and waiting for what does not end; close the connection."""
@@ -206,10 +211,13 @@ class Lane(lane.Lane[Operation]):
 
     async def _attempt(self) -> None:
         """Send the request once, and hand out the answer."""
-        if self.replaced and self._writes:
+        if self.replaced:
             raise StoreReplaced(self._place.url, "set back or replaced by another")
         if self._request is None:
             self._request = self._pack()
+        if self._astray:
+            await self._hang_up()
+            await self.connect()
         assert self._wire is not None, "it is connected"
         script, request = self._request
         limit = max(0.5, self._place.timeout / 3)
@@ -217,11 +225,7 @@ class Lane(lane.Lane[Operation]):
         answer = await self._wire.run(script, self._place.clock_key, *request, limit=limit)
         if answer.startswith(b"["):
             self._trouble = None
-            self._deliver(answer)
-            if self._astray:
-                # What became a replica is left: the name may lead to another server by now.
-                self._astray = False
-                await self._hang_up()
+            self._deliver(answer, again)
         else:
             await self._explain(answer, again)
 
@@ -246,6 +250,9 @@ class Lane(lane.Lane[Operation]):
         if answer == b"REPLACED":
             self.replaced = True
             raise StoreReplaced(self._place.url, "set back or replaced by another")
+        if answer == b"REPLICA":
+            # The name leads to another server, now or soon.
+            raise ConnectionError("the server became a replica")
         if answer == b"GONE":
             # Others took us for dead while we were away. What was held is lost; work goes on.
             if not again:
@@ -268,8 +275,12 @@ class Lane(lane.Lane[Operation]):
         )
         if answer == b"REPLACED":
             self.replaced = True
+            return
+        ((code, *why),) = from_json(answer[: answer.index(b"\n")])
+        if code != 0:
+            raise translated(ResponseError(*why), self._place.url)
 
-    def _deliver(self, answer: bytes) -> None:
+    def _deliver(self, answer: bytes, again: bool) -> None:
         end = answer.index(b"\n")
         results, parts = from_json(answer[:end]), Bytes(answer, end + 1)
         for operation, result in zip(self._flying, results, strict=True):
@@ -278,8 +289,19 @@ class Lane(lane.Lane[Operation]):
                 operation.end()
             else:
                 error = refusal(result, self._place.url)
-                self._astray = self._astray or isinstance(error, StoreReadOnly)
+                if isinstance(error, StoreReadOnly):
+                    # It became a replica and has applied nothing. The name leads to another, now or soon.
+                    self._take_back(again)
+                    raise ConnectionError("the server became a replica")
                 operation.end(error)
+
+    def _take_back(self, again: bool) -> None:
+        """Have a request that was refused as a whole made anew; if it came before, that may be applied."""
+        if not again:
+            self._request, self._sent = None, False
+            for operation in self._flying:
+                if operation.stage is Stage.RUNNING:
+                    operation.stage = Stage.WAITING
 
     async def _hang_up(self) -> None:
         wire, self._wire = self._wire, None

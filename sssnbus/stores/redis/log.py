@@ -40,13 +40,13 @@ class Logs(Core, LogStore, ByID):
             alone = (drafts[0].channel.encode(), *parts)
         operation = Operation("An append", ("append", max_depth or None, rows), as_placed, parts, alone)
         placed: list[Placed] = await self._writer.perform(operation, timeout)
-        self._note_ends(drafts, placed)
+        self._mark_all(drafts, placed)
         return placed
 
-    def _note_ends(self, drafts: Sequence[Draft], placed: Sequence[Placed]) -> None:
+    def _mark_all(self, drafts: Sequence[Draft], placed: Sequence[Placed]) -> None:
         for draft, place in zip(drafts, placed, strict=True):
             if not place.duplicate:
-                self._ends[draft.channel] = place.sequence
+                self._mark(draft.channel, place)
 
     async def read(self, log: str, *, after: int, limit: int, upto: int | None = None) -> Page:
         page, more = await self._stretch(log, after, limit, upto)
@@ -65,12 +65,14 @@ class Logs(Core, LogStore, ByID):
     async def _stretch(self, log: str, after: int, limit: int, upto: int | None) -> tuple[Page, bool]:
         """Return what one answer brings of a stretch, and whether there may be more of it."""
         body = ("read", log, after, limit, upto, MAX_ANSWER_BYTES)
-        stretch: tuple[Page, bool] = await self._read("A read", body, _page)
-        return stretch
+        page, more = await self._read("A read", body, _page)
+        if page.messages:
+            self._mark(log, page.messages[-1])
+        return page, more
 
     async def last(self, logs: Sequence[str]) -> dict[str, int]:
         names = list(logs)
-        ends: list[int] = await self._read("A look", ("last", names), _values)
+        ends: list[int] = await self._read("A look", ("last", names), values)
         return dict(zip(names, ends, strict=True))
 
     async def locate(self, log: str, time: float) -> int:
@@ -98,7 +100,7 @@ class Logs(Core, LogStore, ByID):
         removed, more = 0, True
         while more:
             step = ("trim", log, upto, older_than, max_count, max_bytes)
-            count, more = await self._write("A trim", step, _values)
+            count, more = await self._write("A trim", step, values)
             removed += count
         return removed
 
@@ -123,7 +125,8 @@ def messages(answer: list[Any], parts: Bytes) -> list[Stored]:
     return parts.messages(answer[1])
 
 
-def _values(answer: list[Any], parts: Bytes) -> list[Any]:
+def values(answer: list[Any], parts: Bytes) -> list[Any]:
+    """Return the values of an answer."""
     return answer[1:]
 
 

@@ -54,7 +54,7 @@ if ears and #ears > 1 then
     if ear ~= owner then
       told = told or (#h + #b > 16384 and '!')
         or format('[%s,[%s,"%s",%d,%d,%d]]\n', cjson.encode(name), sequence, id, #m, #h, #b) .. m .. h .. b
-      if call('PUBLISH', P .. 'bell:' .. ear, told) == 0 then
+      if redis.pcall('PUBLISH', P .. 'bell:' .. ear, told) == 0 then
         local first, behind = ears:find(' ' .. ear .. ' ', 1, true)
         ears = sub(ears, 1, first) .. sub(ears, behind + 1)
       end

@@ -1,17 +1,19 @@
 -- Who has the store open: an entry with the time until which it counts as alive, by the server's clock.
 
--- Free what a dead owner held and would have renewed; the attempt counts.
-function L.bury_owner(dead)
-  call('ZREM', P .. 'owners', dead)
-  call('HDEL', KEYS[1], 'a:' .. dead)
-  L.listen(dead, false)
-  local mark = dead .. '-'
+-- Free what dead owners held and would have renewed; the attempt counts. All of them at once, for every lease
+-- there is has to be looked at.
+function L.bury_owners(dead)
+  for owner in pairs(dead) do
+    call('ZREM', P .. 'owners', owner)
+    call('HDEL', KEYS[1], 'a:' .. owner)
+    L.listen(owner, false)
+  end
   for _, name in ipairs(call('ZRANGE', P .. 'logs', 0, -1)) do
     local log = L.log_of(name)
     if log and log.queue then
       for _, place in ipairs(call('ZRANGE', log.e, 0, -1)) do
         local job = L.job_at(log, place)
-        if job.r == 1 and job.t and sub(job.t, 1, #mark) == mark then
+        if job.r == 1 and job.t and dead[job.t:match('^[^-]+')] then
           L.free(log, place, job)
           S.hint = true
         end
@@ -36,14 +38,16 @@ function writes.tick(op)
   call('ZADD', P .. 'owners', server_now + life, owner)
   if listens == 1 then L.listen(owner, true) end
   local late = call('ZRANGEBYSCORE', P .. 'owners', '-inf', server_now)
+  local dead = {}
   for _, other in ipairs(late) do
     if own and tonumber(own) > server_now then
-      L.bury_owner(other)
+      dead[other] = true
     else
       -- After an outage everybody is late, this one too; each gets the time to come back.
       call('ZADD', P .. 'owners', server_now + life, other)
     end
   end
+  if next(dead) then L.bury_owners(dead) end
   return { 0 }
 end
 

@@ -17,6 +17,17 @@ function L.head_of(log, line)
   return call('ZRANGEBYLEX', log.k, '[' .. line .. '0', '(' .. line .. ':', 'LIMIT', 0, 1)[1]
 end
 
+-- Forget keys whose window is over; return how many.
+function L.forget_windows(log)
+  local kept, windows = P .. 'u:' .. log.name, P .. 'w:' .. log.name
+  local over = call('ZRANGEBYSCORE', windows, '-inf', elapsed, 'LIMIT', 0, STEP)
+  for _, key in ipairs(over) do
+    call('ZREM', windows, key)
+    call('HDEL', kept, key)
+  end
+  return #over
+end
+
 -- Put a message at the end. Nothing is written before XADD, which a server without room refuses.
 function L.put(log, id, m, h, b, priority, key, due)
   local stamp = L.next_stamp()

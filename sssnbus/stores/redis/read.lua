@@ -1,21 +1,24 @@
 -- Everything that only reads.
 local reads = {}
 
+-- A replica tells old news. It alone refuses this because it is one, and nowhere does this change anything.
+local refusal = redis.pcall('HDEL', KEYS[1], '')
+if type(refusal) == 'table' and refusal.err:find('READONLY', 1, true) then return 'REPLICA' end
+
 -- A stretch of a log, until there are enough messages or so many bytes; and whether there may be more.
 function reads.read(op)
   local log, after, limit, room = L.log_of(op[2]), math.max(op[3], 0), op[4], op[6]
   if not log then return { 0, 0, 0, {}, 0 } end
   local rows, upto, more = {}, math.min(opt(op[5]) or log.last, log.last), true
-  -- Few at first, for nothing tells how big they are.
-  local step = 16
   while more and limit > 0 and room > 0 do
-    local found = L.messages(log, after + 1, upto, math.min(step, limit))
-    more = #found == math.min(step, limit)
+    -- Few at a time, for nothing tells how big they are.
+    local step = math.min(16, limit)
+    local found = L.messages(log, after + 1, upto, step)
+    more = #found == step
     for _, message in ipairs(found) do
       L.tell(rows, message)
       after, limit, room = message.sequence, limit - 1, room - #message.h - #message.b
     end
-    step = step * 4
   end
   return { 0, log.floor, log.last, rows, more and limit > 0 and 1 or 0 }
 end
@@ -74,6 +77,14 @@ end
 function reads.kind(op)
   local row = call('HMGET', P .. 'l:' .. op[2], 'kind', 'born', 'last')
   return { 0, row[1] or cjson.null, row[2] or cjson.null, tonumber(row[3]) or 0 }
+end
+
+-- Which one of its name a log is, how far it has come, and the id at a place of it.
+function reads.look(op)
+  local row = call('HMGET', P .. 'l:' .. op[2], 'born', 'last')
+  local log = L.log_of(op[2])
+  local message = log and L.message_at(log, op[3])
+  return { 0, row[1] or cjson.null, tonumber(row[2]) or 0, message and message.id or cjson.null }
 end
 
 function reads.logs(op)

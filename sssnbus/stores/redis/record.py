@@ -56,6 +56,9 @@ class Hints(Core, Wakeups):
 
     async def changed(self) -> bool:
         """Return whether anybody may have written since the last call; own writes count too."""
+        if self._reader.replaced:
+            # Who reads is told.
+            return True
         version: str = await self._read("A look", ("changed",), value)
         changed, self._version = version != self._version, version
         return changed

@@ -22,7 +22,7 @@ class Restoring(Logs, Portable):
         standings = [(each.state, each.attempt, each.error and plain(each.error)) for _, each in items]
         body = ("restore", log, rows, standings)
         placed: list[Placed] = await self._write("A restoration", body, as_placed, parts)
-        self._note_ends(drafts, placed)
+        self._mark_all(drafts, placed)
         return placed
 
 

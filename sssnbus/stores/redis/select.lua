@@ -47,12 +47,14 @@ function L.oldest_ready(log, select, limit, done)
     return places
   end
   local chosen = select and L.bounds(log, select)
+  -- Few may be chosen of many, and every step counts its way to where it begins.
+  local step = chosen and STEP or math.min(limit, STEP)
   -- Each priority is in the order of age, and there are few of them.
   local top = call('ZRANGE', log.r, 0, 0, 'WITHSCORES')
   while top[2] do
     local count, offset = 0, 0
     repeat
-      local found = call('ZRANGEBYSCORE', log.r, top[2], top[2], 'LIMIT', offset, math.min(limit, STEP))
+      local found = call('ZRANGEBYSCORE', log.r, top[2], top[2], 'LIMIT', offset, step)
       offset = offset + #found
       for _, place in ipairs(found) do
         if count < limit and (not chosen or chosen(place)) then

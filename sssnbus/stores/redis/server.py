@@ -5,6 +5,7 @@ from typing import Any, Final
 from redis.exceptions import ResponseError
 
 from sssnbus.errors import IncompatibleStore, StoreReadOnly, WeakDurability
+from sssnbus.stores.redis.failure import refused
 from sssnbus.stores.redis.place import Place
 from sssnbus.stores.redis.script import scripts
 from sssnbus.stores.redis.wire import Wire
@@ -21,13 +22,18 @@ async def inspect(wire: Wire, place: Place) -> str:
     """Return what a write survives by the settings of the server.
 
     Raises:
-        IncompatibleStore: the server is too old, may evict messages, or gives less than was asked for.
+        IncompatibleStore: the server is too old, keeps no data, or may evict messages.
+        WeakDurability: it gives less than was asked for.
         StoreReadOnly: it is a replica.
     """
     info = _fields(await wire.ask("INFO", limit=place.connect_timeout))
     version = info.get("redis_version", "0")
     if tuple(int(part) for part in version.split(".")[:2] if part.isdecimal()) < _OLDEST:
         raise IncompatibleStore(place.url, f"it needs Redis 6.2 or newer, and the server is {version}")
+    # Redis and Valkey each have their own name for it.
+    if "sentinel" in (info.get("redis_mode"), info.get("server_mode")):
+        reason = "it is a Sentinel, which keeps no data. Name the server that it watches"
+        raise IncompatibleStore(place.url, reason)
     if info.get("role") == "slave":
         raise StoreReadOnly(place.url)
     policy = info.get("maxmemory_policy", "")
@@ -47,6 +53,12 @@ async def inspect(wire: Wire, place: Place) -> str:
     return given
 
 
+async def is_replica(wire: Wire, place: Place) -> bool:
+    """Return whether the server copies another one."""
+    info = _fields(await wire.ask("INFO", "replication", limit=place.connect_timeout))
+    return info.get("role") == "slave"
+
+
 def durability(settings: dict[str, str]) -> str:
     """Return what a write survives: it is in the append-only file before it is answered, or it is not.
 
@@ -64,8 +76,11 @@ def durability(settings: dict[str, str]) -> str:
 async def create(wire: Wire, place: Place, birth: str) -> str:
     """Make the store if it is not there and a birth is given; return its own, which names it for ever.
 
+    The user's rights are looked at too.
+
     Raises:
         IncompatibleStore: what is there is of another version, or none of ours.
+        StoreError: the user may not run all that the scripts consist of.
     """
     try:
         found = await wire.run(
@@ -86,6 +101,9 @@ async def create(wire: Wire, place: Place, birth: str) -> str:
         version = (found[1] or b"unknown").decode()
         reason = f"what its prefix {place.prefix!r} names is of version {version}, and this is {VERSION}"
         raise IncompatibleStore(place.url, reason)
+    if found[2]:
+        names = ", ".join(name.decode() for name in found[2])
+        raise refused(place.url, f"its user may not run {names} on {place.clock_key}*")
     there: bytes = found[0]
     return there.decode()
 

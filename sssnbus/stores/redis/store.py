@@ -24,8 +24,11 @@ class RedisStore(
 
     Writes of all tasks queue up while a request is under way and go together in the next one, which the
     server applies as a whole. A request whose answer is lost is sent again and applied once. What a write
-    survives is what the server's settings give, and ``durability`` says it once the store is open. Leases
-    and due times go by the server's clock.
+    survives is what the server's settings give, and ``durability`` says it once the store is open; that it
+    survives a failover, no server says. Leases and due times go by the server's clock.
+
+    A server does nothing else while it works on a request: claims and transfers of many thousands of messages
+    at once keep everybody waiting.
     """
 
     promise = "with `appendfsync always` a power cut; otherwise nothing is promised"

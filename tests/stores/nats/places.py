@@ -19,9 +19,14 @@ from tests.servers.process import Server, free_port
 GIVEN = "SSSNBUS_TEST_NATS_URL"
 """The environment variable that names a server to use in place of our own."""
 
+PROGRAM = "SSSNBUS_TEST_NATS_SERVER"
+"""The environment variable that names a nats-server to run, by its path."""
+
 
 def binary() -> str | None:
-    """Return where the server's program is: in the environment of these tests, or on the path."""
+    """Return where the server's program is: the one named, that of these tests, or one on the path."""
+    if named := os.environ.get(PROGRAM):
+        return named
     beside = Path(sys.executable).parent / "nats-server"
     return str(beside) if beside.exists() else shutil.which("nats-server")
 

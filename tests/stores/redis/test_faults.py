@@ -14,7 +14,6 @@ from sssnbus.errors import (
     OutcomeUnknown,
     StoreError,
     StoreFull,
-    StoreReadOnly,
     StoreReplaced,
     StoreReset,
     StoreTimeout,
@@ -444,23 +443,6 @@ async def test_full_server(forgetful: Server) -> None:
                 assert await another.extend("jobs", [(lease.stored.sequence, lease.token)], 60) == [True]
             await plain.config_set("maxmemory", 0)
         assert (await store.append([draft("events")]))[0].sequence == 1
-
-
-async def test_replica(folder: Path, server: Server) -> None:
-    """A replica is refused when it is opened, and when a server becomes one."""
-    replica = private_server(folder / "replica", "--replicaof", "127.0.0.1", str(server.port))
-    replica.start()
-    try:
-        with pytest.raises(StoreReadOnly):
-            await from_url(f"redis://127.0.0.1:{replica.port}", None).open()
-    finally:
-        replica.stop()
-    async with opened(f"redis://127.0.0.1:{server.port}") as store, client(server.port) as plain:
-        await plain.execute_command("REPLICAOF", "127.0.0.1", str(free_port()))
-        with pytest.raises(StoreReadOnly):
-            await store.append([draft("events")])
-        await plain.execute_command("REPLICAOF", "NO", "ONE")
-        await store.append([draft("events")])
 
 
 async def test_forgotten_scripts(store: RedisStore) -> None:

@@ -2,10 +2,11 @@
 
 import pytest
 
+from sssnbus.stored import Dedupe
 from sssnbus.stores.base import Kind, Page, Selection, Standing, State
 from sssnbus.stores.redis import RedisStore, log
 from sssnbus.testing import ManualClock
-from tests.stores.redis.tools import draft, opened
+from tests.stores.redis.tools import client, draft, opened
 
 
 async def test_one_or_several(store: RedisStore) -> None:
@@ -39,6 +40,24 @@ async def test_made_ids_step_over_given_ones(url: str) -> None:
         await store.append([draft("events", id=str(first + 2))])
         made = (await store.append([draft("events")]))[0].id
         assert made == str(first + 3)
+
+
+async def test_windows_that_are_over(url: str) -> None:
+    """A vacuum forgets dedupe keys whose time is over, and only those: a log may get no more of them."""
+    clock = ManualClock()
+    async with opened(url, clock) as store, client(store._place.port) as plain:
+        for name, seconds in (("short", 10.0), ("long", 100.0)):
+            for number in range(3):
+                dedupe = Dedupe(f"{name}-{number}", b"digest", seconds)
+                await store.append([draft("jobs", dedupe=dedupe), draft("events", dedupe=dedupe)])
+        clock.advance(50)
+        assert await store.vacuum() == 0
+        key = store._place.clock_key
+        for log_name in ("jobs", "events"):
+            assert await plain.hlen(f"{key}:u:{log_name}") == 3
+            assert await plain.zcard(f"{key}:w:{log_name}") == 3
+        (again,) = await store.append([draft("events", dedupe=Dedupe("long-1", b"digest", 100.0))])
+        assert again.duplicate
 
 
 async def test_one_is_news(url: str) -> None:
@@ -85,6 +104,17 @@ async def test_big_messages(store: RedisStore) -> None:
     page = await store.read("events", after=0, limit=100)
     assert sequences(page) == list(range(1, 21))
     assert {len(stored.body) for stored in page.messages} == {1_000_000}
+
+
+async def test_big_messages_behind_small_ones(store: RedisStore) -> None:
+    """However small the messages before them are, no answer brings many big ones."""
+    await store.append([draft("events") for _ in range(80)])
+    for _ in range(10):
+        await store.append([draft("events", bytes(256 * 1024)) for _ in range(10)])
+    page, more = await store._stretch("events", 0, 500, None)
+    assert more
+    assert sum(len(stored.body) for stored in page.messages) < 2 * log.MAX_ANSWER_BYTES + 1
+    assert len((await store.read("events", after=0, limit=500)).messages) == 180
 
 
 @pytest.mark.usefixtures("small_answers")

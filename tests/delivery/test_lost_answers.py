@@ -1,0 +1,128 @@
+"""Workers and durable subscriptions outlive what a store could not answer, whether it did it or not."""
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from sssnbus import BroadcastChannel, ChannelMessage, WorkQueueChannel
+from sssnbus.errors import OutcomeUnknown
+from sssnbus.stores.memory import MemoryStore
+
+
+class Lossy(MemoryStore):
+    """Loses the next answer to a verb, as a network does; the request got through or it did not."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.verb, self.arrives = "", True
+        self.lost = asyncio.Event()
+
+    def lose(self, verb: str, *, arrives: bool) -> None:
+        """Lose the answer to one verb, once."""
+        self.verb, self.arrives = verb, arrives
+
+    async def claim(self, *args: Any, **more: Any) -> Any:
+        return await self._do("claim", super().claim, *args, **more)
+
+    async def put(self, *args: Any, **more: Any) -> Any:
+        return await self._do("put", super().put, *args, **more)
+
+    async def append(self, *args: Any, **more: Any) -> Any:
+        return await self._do("append", super().append, *args, **more)
+
+    async def _do(self, verb: str, do: Callable[..., Any], *args: Any, **more: Any) -> Any:
+        if verb != self.verb:
+            return await do(*args, **more)
+        self.verb = ""
+        if self.arrives:
+            await do(*args, **more)
+        self.lost.set()
+        raise OutcomeUnknown("lossy", verb)
+
+
+class Handler:
+    """Keeps what it is given, and waits at the first one until it is told to go on."""
+
+    def __init__(self) -> None:
+        self.got: asyncio.Queue[object] = asyncio.Queue()
+        self.go_on = asyncio.Event()
+
+    async def __call__(self, message: ChannelMessage) -> None:
+        self.got.put_nowait(message.content.data)
+        await self.go_on.wait()
+
+
+@pytest.mark.parametrize("arrives", [True, False])
+async def test_claim(arrives: bool) -> None:
+    """A queue's worker goes on with what it can have. (This store ends no lease of its own process.)"""
+    store, handler = Lossy(), Handler()
+    handler.go_on.set()
+    async with WorkQueueChannel(id="jobs", name="Jobs", store=store) as jobs:
+        await jobs.subscribe("w", handler)
+        store.lose("claim", arrives=arrives)
+        await jobs.write("me", 1)
+        await store.lost.wait()
+        await jobs.write("me", 2)
+        async with asyncio.timeout(10):
+            assert await handler.got.get() == (2 if arrives else 1)
+    await store.aclose()
+
+
+@pytest.mark.parametrize("arrives", [True, False])
+async def test_place(arrives: bool) -> None:
+    """A durable subscription goes on, its record whole, and loses its name to nobody."""
+    store, handler = Lossy(), Handler()
+    async with BroadcastChannel(id="events", name="Events", store=store) as events:
+        subscription = await events.subscribe("s", handler, durable=True)
+        await events.write("me", 1, confirm="stored")
+        assert await handler.got.get() == 1
+        store.lose("put", arrives=arrives)
+        handler.go_on.set()
+        await store.lost.wait()
+        await events.write("me", 2)
+        assert await handler.got.get() == 2
+        await subscription.aclose()
+        again = await events.subscribe("s", handler, durable=True)
+        await events.write("me", 3)
+        assert await handler.got.get() == 3
+        await again.aclose()
+    await store.aclose()
+
+
+@pytest.mark.parametrize("arrives", [True, False])
+async def test_beginning(arrives: bool) -> None:
+    """A durable subscription that could not begin does not keep its name from the next try."""
+    store, handler = Lossy(), Handler()
+    handler.go_on.set()
+    async with BroadcastChannel(id="events", name="Events", store=store) as events:
+        store.lose("put", arrives=arrives)
+        with pytest.raises(OutcomeUnknown):
+            await events.subscribe("s", handler, durable=True)
+        await events.subscribe("s", handler, durable=True)
+        await events.write("me", 1)
+        assert await handler.got.get() == 1
+    await store.aclose()
+
+
+@pytest.mark.parametrize("arrives", [True, False])
+async def test_burial(arrives: bool) -> None:
+    """A message that failed for good becomes one dead letter, however often that has to be tried."""
+    store, through = Lossy(), asyncio.Event()
+
+    async def fail_first(message: ChannelMessage) -> None:
+        if message.content.data == 1:
+            store.lose("append", arrives=arrives)
+            raise ValueError
+        through.set()
+
+    async with BroadcastChannel(id="events", name="Events", store=store) as events:
+        await events.subscribe("s", fail_first, durable=True, max_deliveries=1)
+        await events.write("me", 1, confirm="stored")
+        await store.lost.wait()
+        await events.write("me", 2, confirm="stored")
+        async with asyncio.timeout(10):
+            await through.wait()
+        assert [letter.content.data for letter in await events.dead_letters.list()] == [1]
+    await store.aclose()
