@@ -17,9 +17,11 @@ from typing import Any
 import aiosqlite
 
 from benchmarks.harness import SMOKE, Rows, compare
-from sssnbus import Bus
+from sssnbus import Bus, Pattern
 from sssnbus.message import encode_content
 from sssnbus.stored import checksum
+from sssnbus.stores import Kind, SQLiteStore
+from sssnbus.testing.bench import draft
 
 DATA = {"type": "user.login", "user": "carol", "attempt": 1}
 MANY = 1000
@@ -156,6 +158,34 @@ async def read_after(path: Path, reads: int, history: int) -> float:
         return time.perf_counter() - started
 
 
+async def fill_topics(path: Path, count: int) -> None:
+    """Put so many messages into a file, of which one in a hundred is on a topic of its own."""
+    store = SQLiteStore(path, durability="process")
+    await store.open()
+    await store.declare("events", Kind.LOG)
+    for start in range(0, count, MANY):
+        topics = ("rare.one" if n % 100 == 0 else f"often.{n % 7}" for n in range(start, start + MANY))
+        await store.append([draft("events", DATA, topic=topic) for topic in topics])
+    await store.aclose()
+
+
+async def catch_up(path: Path, history: int, topics: list[Pattern]) -> float:
+    """Read the messages of a rare topic out of a history; without patterns, read all of it for them."""
+    rare = Pattern.parse("rare.*")
+    store = SQLiteStore(path)
+    await store.open()
+    started = time.perf_counter()
+    after = found = 0
+    while after < history:
+        page = await store.read("events", after=after, limit=256, topics=topics)
+        after = page.reach
+        found += sum(rare.matches(stored.topic or "") for stored in page.messages)
+    elapsed = time.perf_counter() - started
+    assert found == history // 100
+    await store.aclose()
+    return elapsed
+
+
 def prepared(files: Files, run: Callable[[Path], Any], seed: Path | None = None) -> Callable[[], float]:
     """Return a contender that gets a file of its own each time."""
 
@@ -215,6 +245,19 @@ def depths(files: Files, rows: Rows, deep: int) -> None:
     rows.add("reads/s of 100 after a cursor", compare(cases, 200, rounds=1 if SMOKE else 5))
 
 
+def topics(files: Files, rows: Rows, history: int) -> None:
+    """Compare reading all with leaving it to the store to choose one in a hundred."""
+    seed = files.new()
+    asyncio.run(fill_topics(seed, history))
+    cases = {
+        "all read, chosen here": prepared(files, lambda p: catch_up(p, history, []), seed),
+        "chosen by the store": prepared(
+            files, lambda p: catch_up(p, history, [Pattern.parse("rare.*")]), seed
+        ),
+    }
+    rows.add("history/s, 1 in 100 wanted", compare(cases, history, rounds=1 if SMOKE else 5))
+
+
 def main() -> None:
     """Print the table; ``--depth N`` sets how deep the deep queue is (1,000,000)."""
     deep = (
@@ -228,6 +271,7 @@ def main() -> None:
     try:
         writes(files, rows)
         depths(files, rows, deep)
+        topics(files, rows, 2_000 if SMOKE else 100_000)
     finally:
         files.remove()
     rows.print()

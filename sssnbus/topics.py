@@ -13,8 +13,9 @@ The syntax is always named by the caller, never guessed: other systems mean othe
 """
 
 import re
-from collections.abc import Hashable, Iterator
+from collections.abc import Callable, Hashable, Iterable, Iterator
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Final, Generic, Literal, Self, TypeVar
 
 from sssnbus.errors import InvalidOption, InvalidTopic
@@ -89,6 +90,12 @@ class Pattern:
             raise InvalidTopic(text, "> stands for all that follows, so it can only be the last word")
         return cls(text, syntax, words)
 
+    @property
+    def lead(self) -> "Pattern":
+        """A native pattern that matches no less: the words up to the first that stands for several."""
+        end = self.words.index(_MANY) + 1 if _MANY in self.words else None
+        return Pattern(".".join(self.words[:end]), "native", self.words[:end])
+
     def matches(self, topic: str) -> bool:
         """Return whether a topic fits; what is not a valid topic fits no pattern."""
         if not _is_topic(topic):
@@ -106,6 +113,20 @@ class Pattern:
             yield position + 1
         if position and self.words[position - 1] == _MANY:
             yield position
+
+
+def matcher(patterns: Iterable[Pattern]) -> Callable[[str | None], bool]:
+    """Return what tells whether a topic fits any of some patterns. No topic fits none.
+
+    It remembers topics, for in a channel there are few beside the messages.
+    """
+    patterns = tuple(patterns)
+
+    @lru_cache(maxsize=1024)
+    def matches(topic: str | None) -> bool:
+        return isinstance(topic, str) and any(pattern.matches(topic) for pattern in patterns)
+
+    return matches
 
 
 class _Node(Generic[T]):

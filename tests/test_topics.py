@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sssnbus.errors import BusError, InvalidOption, InvalidTopic
-from sssnbus.topics import MAX_TOPIC, Pattern, Syntax, TopicIndex, _Node, check_topic
+from sssnbus.topics import MAX_TOPIC, Pattern, Syntax, TopicIndex, _Node, check_topic, matcher
 
 # A few words, and short topics, so that patterns and topics meet often.
 WORDS = st.sampled_from(["a", "b", "c"])
@@ -257,3 +257,25 @@ def test_many_wildcards_match_at_once() -> None:
     pattern = Pattern.parse(".".join("+" * 100 + "z"), "equals-plus")
     assert not pattern.matches(".".join("a" * 250))
     assert pattern.matches(".".join("a" * 250 + "z"))
+
+
+@given(st.lists(PATTERNS, max_size=3), TOPICS)
+def test_matcher(given: list[Pattern], topic: str) -> None:
+    """A matcher tells whether any of its patterns matches, also the second time; no topic matches none."""
+    matches = matcher(given)
+    for _ in range(2):
+        assert matches(topic) == any(fits(pattern, topic) for pattern in given)
+    assert not matches(None)
+    assert not matches("not a topic")
+
+
+@given(PATTERNS, TOPICS)
+def test_lead(pattern: Pattern, topic: str) -> None:
+    """The lead of a pattern is native and matches no less; of a native pattern it is the pattern itself."""
+    lead = pattern.lead
+    assert lead == Pattern.parse(lead.text)
+    assert lead.words == Pattern.parse(lead.text).words
+    if pattern.syntax == "native":
+        assert lead == pattern
+    if pattern.matches(topic):
+        assert lead.matches(topic)

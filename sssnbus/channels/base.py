@@ -254,11 +254,13 @@ class Channel(ABC):
         last = (await place.store.last([self.id]))[self.id]
         if topic is None:
             return await place.store.trim(self.id, upto=last)
-        pattern, after, removed = Pattern.parse(topic), 0, 0
-        while page := (await place.store.read(self.id, after=after, limit=256, upto=last)).messages:
-            after = page[-1].sequence
-            ids = [stored.id for stored in page if stored.topic and pattern.matches(stored.topic)]
+        topics, after, removed = [Pattern.parse(topic)], 0, 0
+        while after < last:
+            page = await place.store.read(self.id, after=after, limit=256, upto=last, topics=topics)
+            ids = [stored.id for stored in page.messages]
             removed += await place.store.remove(self.id, ids) if ids else 0
+            # It may have been dropped meanwhile, and then ends before.
+            after, last = page.reach, min(last, page.last)
         return removed
 
     # What the kinds fill in.

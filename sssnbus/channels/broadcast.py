@@ -315,7 +315,8 @@ class BroadcastChannel(Channel):
             start: ``"new"``, ``"earliest"``, or from a message on: its sequence, its id, or the first one
                 stored at or after a time. Left out, the place of this consumer's ``read``, if it has read
                 through this object, else ``"new"``. A durable subscription goes by it only once.
-            topic: A pattern that topics must match, such as ``user.*`` or ``user.>``, or several.
+            topic: A pattern that topics must match, such as ``user.*`` or ``user.>``, or several. In the
+                history the store passes over the rest.
             syntax: How patterns are written: ``"native"``, or ``"equals-plus"`` with ``=`` and ``+``.
             durable: Keep the place in the store under the consumer's name.
             standby: If a durable subscription is in use, wait until it is free.

@@ -253,28 +253,29 @@ class Inbox:
                 return
             mark, limit, after = self._feed.head.position, min(PAGE, room), self._read_to
             resets = self._resets
-            page = await self._feed.store.read(self._feed.channel, after=after, limit=limit)
+            page = await self._feed.store.read(
+                self._feed.channel, after=after, limit=limit, topics=self._terms.patterns
+            )
             if resets != self._resets:
                 # Closed or moved elsewhere meanwhile: what was read is for nobody any more.
                 return
             if page.floor > after:
                 self.items.append(Gap(after + 1, page.floor))
-                self._read_to = page.floor
             for stored in page.messages:
                 self._accept(stored)
-            if len(page.messages) < limit:
+            self._read_to = page.reach
+            if page.reach >= page.last:
                 # All that stands up to the head as it was before the read was there to be seen.
                 self._read_to = max(self._read_to, mark)
                 self._join_if_level()
             self._settle_held(self._read_to)
             for _ in self.items:
                 self._wake()
+            if not page.messages and page.reach < page.last:
+                # There may be many such stretches, and a store in memory lets nobody else run.
+                await asyncio.sleep(0)
 
     def _accept(self, stored: Stored) -> None:
-        self._read_to = stored.sequence
-        patterns, topic = self._terms.patterns, stored.topic
-        if patterns and not (topic and any(pattern.matches(topic) for pattern in patterns)):
-            return
         entry = self._held.pop(stored.sequence, None)
         if entry is None:
             message = self._feed.decode(stored)

@@ -23,9 +23,10 @@ Promises that hold for every verb, unless it says otherwise:
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from enum import StrEnum
-from typing import ClassVar, Final, NamedTuple
+from typing import ClassVar, Final, NamedTuple, Self
 
 from sssnbus.stored import Draft, Stored
+from sssnbus.topics import Pattern, matcher
 
 DEAD = "!dead"
 """What is added to a channel's name for the log of its dead letters."""
@@ -57,13 +58,34 @@ class Placed(NamedTuple):
 
 
 class Page(NamedTuple):
-    """A stretch of a log."""
+    """A stretch of a log, from where a read began up to ``reach``."""
 
     messages: list[Stored]
     floor: int
     """Everything up to this sequence was trimmed by retention or cleared."""
     last: int
     """The newest sequence ever allocated, whether or not it is still there."""
+    reach: int
+    """Everything up to this sequence was looked through, and reading goes on after it.
+
+    Of a page with as many messages as were asked for it is the sequence of the newest one. Any other page has
+    come to the end, ``upto`` or ``last``, and this is that end; only a page that is filtered by topics may
+    stop before, behind the floor and further on than it began. It is never below ``after``.
+    """
+
+    @classmethod
+    def of(cls, messages: list[Stored], floor: int, last: int, *, after: int, limit: int, end: int) -> Self:
+        """Return the page of a read after ``after`` that went up to ``end`` unless the limit stopped it."""
+        if len(messages) < limit:
+            return cls(messages, floor, last, max(after, end))
+        return cls(messages, floor, last, messages[-1].sequence if messages else max(after, 0))
+
+    def only(self, topics: Sequence[Pattern]) -> Self:
+        """Return the page with only those messages whose topic fits one of the patterns, if there are any."""
+        if not topics:
+            return self
+        matches = matcher(topics)
+        return self._replace(messages=[stored for stored in self.messages if matches(stored.topic)])
 
 
 class Selection(NamedTuple):
@@ -254,10 +276,22 @@ class LogStore(Store):
         """
 
     @abstractmethod
-    async def read(self, log: str, *, after: int, limit: int, upto: int | None = None) -> Page:
+    async def read(
+        self, log: str, *, after: int, limit: int, upto: int | None = None, topics: Sequence[Pattern] = ()
+    ) -> Page:
         """Return up to ``limit`` messages with ``after < sequence <= upto``, oldest first.
 
-        Of a queue it returns messages in every state. An unknown log is an empty page.
+        Of a queue it returns messages in every state. An unknown log is an empty page. Who wants all that
+        there is reads on after ``Page.reach`` until that is ``upto`` or ``Page.last``.
+
+        Args:
+            log: Its name.
+            after: The sequence after which to begin.
+            limit: How many messages at most.
+            upto: The last sequence that is wanted; None: the newest.
+            topics: Only messages whose topic fits one of these; all messages, also those without a topic,
+                if there are none. The store passes over the others, for a bounded while: the page may be
+                short, or empty, though there are more to come.
         """
 
     @abstractmethod

@@ -167,7 +167,7 @@ class Fields(TypedDict, total=False):
     body: bytes
     type: str
     id: str
-    topic: str
+    topic: str | None
     headers: bytes
     priority: int
     key: str | None

@@ -8,6 +8,7 @@ from sssnbus.testing.bench import Check, checks
 
 _MODULES: Final = (
     "log",
+    "topic",
     "id",
     "queue",
     "select",

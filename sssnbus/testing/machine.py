@@ -13,12 +13,15 @@ from sssnbus.stored import Stored
 from sssnbus.stores.base import DEAD, Ack, Bury, Kind, Record, Release, Selection, Settlement, State
 from sssnbus.testing.bench import Bench, StoreFactory, draft
 from sssnbus.testing.model import Model, Refused, Row
+from sssnbus.topics import Pattern
 
 T = TypeVar("T")
 
 QUEUES = ("q", "r")
 LOGS = ("a", "q", "r", "q" + DEAD)
 
+some_topics = st.sampled_from([None, "a", "a.b", "a.b.c", "b"])
+some_patterns = st.sampled_from(["a", "a.*", "a.>", "*.b", ">", "b", "c"]).map(Pattern.parse)
 some_ids = st.sampled_from([None, None, None, "x", "y"])
 keys = st.sampled_from([None, None, "k", "l"])
 # Everything that ends by time ends at a half second, and the clock moves by whole ones: whether an end
@@ -84,14 +87,15 @@ class _StoreMachine(RuleBasedStateMachine):
         key=keys,
         delay=st.none() | st.none() | st.none() | spans,
         depth=st.sampled_from([None, None, 8]),
+        topic=some_topics,
     )
     def append(
         self, log: str, ids: list[str | None], value: int, priority: int, key: str | None,
-        delay: float | None, depth: int | None,
+        delay: float | None, depth: int | None, topic: str | None,
     ) -> None:  # fmt: skip
         due = None if delay is None else self.bench.clock.time() + delay
         plain = draft(log, value, priority=priority, key=key, due=due)
-        drafts = [plain._replace(id=id) for id in ids]
+        drafts = [plain._replace(id=id, topic=topic) for id in ids]
         limits = {log: depth} if depth and log in QUEUES else {}
         work = self.bench.store.append(drafts, max_depth=limits)
         try:
@@ -109,6 +113,27 @@ class _StoreMachine(RuleBasedStateMachine):
                 row.id = place.id
             else:
                 assert place == row
+
+    @rule(
+        log=st.sampled_from(LOGS),
+        after=st.integers(0, 12),
+        limit=st.integers(0, 4),
+        upto=st.none() | st.integers(0, 12),
+        topics=st.lists(some_patterns, max_size=2),
+    )
+    def read(self, log: str, after: int, limit: int, upto: int | None, topics: list[Pattern]) -> None:
+        its, words = self.model.logs[log], [pattern.words for pattern in topics]
+        page = self.run(self.bench.store.read(log, after=after, limit=limit, upto=upto, topics=topics))
+        end = max(after, its.last if upto is None else min(upto, its.last))
+        expected = self.model.read(log, after, end, words)
+        assert page.messages == [_stored(row) for row in expected if row.sequence <= page.reach]
+        assert (page.floor, page.last) == (its.floor, its.last)
+        if len(page.messages) < limit and not topics:
+            assert page.reach == end
+        elif len(page.messages) < limit:
+            assert after < page.reach <= end or page.reach == end
+        else:
+            assert page.reach == (page.messages[-1].sequence if page.messages else after)
 
     @rule(
         queue=st.sampled_from(["q", "q", "r"]),

@@ -72,6 +72,17 @@ class Model:
             log.last += len(added)
         return result
 
+    def read(self, name: str, after: int, upto: int, topics: Sequence[Sequence[str]]) -> list[Row]:
+        """Return the rows of a stretch, with patterns, given as their words, those that fit one of them."""
+        rows = [row for row in self.logs[name].rows if after < row.sequence <= upto]
+        if not topics:
+            return rows
+        return [
+            row
+            for row in rows
+            if row.draft.topic and any(_fits(words, row.draft.topic.split(".")) for words in topics)
+        ]
+
     def discard(self, name: str, rows: Sequence[Row]) -> None:
         log = self.logs[name]
         log.rows = [row for row in log.rows if row not in rows]
@@ -186,6 +197,14 @@ class Model:
         log.last += 1
         log.rows.append(Row(row.draft, row.id, log.last, self.now))
         return log.rows[-1]
+
+
+def _fits(pattern: Sequence[str], topic: Sequence[str]) -> bool:
+    if not pattern or not topic:
+        return not pattern and not topic
+    if pattern[0] == ">":
+        return any(_fits(pattern[1:], topic[count:]) for count in range(1, len(topic) + 1))
+    return pattern[0] in ("*", topic[0]) and _fits(pattern[1:], topic[1:])
 
 
 def _chosen(rows: Sequence[Row], select: Selection | None) -> Iterator[Row]:

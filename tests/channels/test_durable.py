@@ -452,6 +452,21 @@ async def test_filtered_messages_move_the_place(bus: Bus) -> None:
     assert (await place(channel))[:2] == (4, 0)
 
 
+async def test_filtered_history_moves_the_place(bus: Bus) -> None:
+    """What the store passes over in a history is not before the subscription for ever either."""
+    channel, recorder = bus.broadcast("events"), Recorder()
+    for n in range(9):
+        await channel.write("service", n, topic="x.y" if n == 4 else "y.z")
+    async with channel.subscribe("a", recorder, durable=True, topic="x.*", start="earliest"):
+        await recorder.reach(1)
+        await quiet(bus)
+        assert (await place(channel))[:2] == (9, 0)
+    async with channel.subscribe("b", recorder, durable=True, topic="none", start="earliest"):
+        await quiet(bus)
+    assert [info.position for info in await channel.subscriptions()] == [9, 9]
+    assert recorder.seen == [4]
+
+
 class Moody(MemoryStore):
     """A store whose records cannot be written for a while."""
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from sssnbus import BroadcastChannel, Bus, Gap, InvalidOption, Retention, StoreUnavailable
+from sssnbus import BroadcastChannel, Bus, ChannelMessage, Gap, InvalidOption, Retention, StoreUnavailable
 from sssnbus.stores import MemoryStore
 from sssnbus.testing import ManualClock
 from tests.channels.tools import data, quiet
@@ -121,3 +121,18 @@ async def test_trouble_while_trimming(caplog: pytest.LogCaptureFixture) -> None:
         await channel.write("service", 10)
         assert await kept(channel) <= 6
     await store.aclose()
+
+
+async def test_gap_with_a_topic(bus: Bus) -> None:
+    """A subscription with a pattern is told of what went, whatever it was, and goes on behind it."""
+    channel = bus.broadcast("events")
+    for n in range(1, 11):
+        await channel.write("service", n, topic="rare" if n % 4 == 0 else "often")
+    await channel.evict(max_count=5)
+    async with channel.subscribe("a", start=1, topic="rare") as subscription:
+        events = subscription.events()
+        assert await anext(events) == Gap(1, 5)
+        message = await anext(events)
+        assert isinstance(message, ChannelMessage)
+        assert message.sequence == 8
+        assert await subscription.lag() == 0

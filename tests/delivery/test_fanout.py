@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from sssnbus import BroadcastChannel, Bus, FanOutDied, StoreReset, StoreUnavailable
+from sssnbus import BroadcastChannel, Bus, FanOutDied, Pattern, StoreReset, StoreUnavailable
 from sssnbus.delivery.fanout import FanOut
 from sssnbus.stores import MemoryStore, News, Page
 from sssnbus.testing import run_until_idle
@@ -63,9 +63,11 @@ class Moody(MemoryStore):
         self._answer()
         return {name: last - self.behind for name, last in (await super().last(logs)).items()}
 
-    async def read(self, log: str, *, after: int, limit: int, upto: int | None = None) -> Page:
+    async def read(
+        self, log: str, *, after: int, limit: int, upto: int | None = None, topics: Sequence[Pattern] = ()
+    ) -> Page:
         self._answer()
-        page = await super().read(log, after=after, limit=limit, upto=upto)
+        page = await super().read(log, after=after, limit=limit, upto=upto, topics=topics)
         return page._replace(last=page.last - self.behind)
 
     def _answer(self) -> None:

@@ -28,6 +28,8 @@ class Proxy:
         self._tasks: set[asyncio.Task[None]] = set()
         self.connections = 0
         """How many have been accepted since the start."""
+        self.answered = 0
+        """How many bytes the server has sent since the start."""
 
     @property
     def port(self) -> int:
@@ -126,6 +128,8 @@ class Proxy:
                     await asyncio.sleep(self._delay)
                 await self._open.wait()
                 await gate.wait()
+                if gate is self._answering:
+                    self.answered += len(piece)
                 target.write(piece)
                 await target.drain()
         # The other direction ends with this one.

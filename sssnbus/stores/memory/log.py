@@ -1,12 +1,17 @@
 """A log in memory: messages by sequence, by id and by time."""
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterator
-from typing import ClassVar
+from collections.abc import Iterator, Sequence
+from itertools import islice
+from typing import ClassVar, Final
 
 from sssnbus.stored import Draft, Stored
 from sssnbus.stores.base import Kind, LogInfo, Page, Selection
 from sssnbus.stores.memory.order import Order
+from sssnbus.topics import Pattern, matcher
+
+LOOK: Final = 4096
+"""Messages that a read by topics looks at, at most."""
 
 
 class Log:
@@ -78,17 +83,30 @@ class Log:
         if end > 2 * len(self.ids) + 64:
             self._pack()
 
-    def page(self, after: int, limit: int, upto: int | None) -> Page:
+    def page(self, after: int, limit: int, upto: int | None, topics: Sequence[Pattern]) -> Page:
         """Return a stretch of the log."""
         start = max(self._first, bisect_right(self._sequences, after)) if after else self._first
-        end = len(self._rows) if upto is None else bisect_right(self._sequences, upto)
+        stop = len(self._rows) if upto is None else bisect_right(self._sequences, upto)
+        end = self.last if upto is None else min(upto, self.last)
+        if not topics:
+            messages = self._slice(start, stop, limit)
+        else:
+            if stop - start > LOOK:
+                stop = start + LOOK
+                end = self._sequences[stop - 1]
+            matches = matcher(topics)
+            found = (row for row in self._rows[start:stop] if row is not None and matches(row.topic))
+            messages = list(islice(found, max(limit, 0)))
+        return Page.of(messages, self.floor, self.last, after=after, limit=limit, end=end)
+
+    def _slice(self, start: int, end: int, limit: int) -> list[Stored]:
         messages: list[Stored] = []
         while len(messages) < limit and start < end:
             # Most stretches have no holes, so one slice is enough.
             stop = min(end, start + limit - len(messages))
             messages += filter(None, self._rows[start:stop])
             start = stop
-        return Page(messages, self.floor, self.last)
+        return messages
 
     def before(self, time: float) -> int:
         """Return the sequence after which everything came at or after ``time``."""

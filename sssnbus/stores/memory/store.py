@@ -49,6 +49,7 @@ from sssnbus.stores.base import (
 from sssnbus.stores.memory.append import check_same, declared, plan_append
 from sssnbus.stores.memory.log import Log
 from sssnbus.stores.memory.queue import Queue, first
+from sssnbus.topics import Pattern
 
 _COUNTER: Final = 0xFFF
 """The low bits of an id, which count within 4096 nanoseconds."""
@@ -131,10 +132,14 @@ class MemoryStore(
                 result.append(there)
         return result
 
-    async def read(self, log: str, *, after: int, limit: int, upto: int | None = None) -> Page:
+    async def read(
+        self, log: str, *, after: int, limit: int, upto: int | None = None, topics: Sequence[Pattern] = ()
+    ) -> Page:
         self._guard()
         there = self._logs.get(log)
-        return Page([], 0, 0) if there is None else there.page(after, limit, upto)
+        if there is None:
+            return Page([], 0, 0, max(after, 0))
+        return there.page(after, limit, upto, topics)
 
     async def last(self, logs: Sequence[str]) -> dict[str, int]:
         self._guard()

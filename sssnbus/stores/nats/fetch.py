@@ -72,6 +72,13 @@ async def newest(link: Link, stream: str, subject: str, direct: bool, deadline: 
     return await _one(link, stream, {"last_by_subj": subject}, direct, deadline)
 
 
+async def following(
+    link: Link, stream: str, subject: str, after: int, direct: bool, deadline: float
+) -> Got | None:
+    """Return the oldest message behind a sequence on a subject, which may hold wildcards."""
+    return await _one(link, stream, {"seq": after + 1, "next_by_subj": subject}, direct, deadline)
+
+
 async def single(link: Link, stream: str, sequence: int, direct: bool, deadline: float) -> Got | None:
     """Return one message by its sequence."""
     return await _one(link, stream, {"seq": sequence}, direct, deadline)

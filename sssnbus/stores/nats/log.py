@@ -11,14 +11,18 @@ from sssnbus.stores.nats.failure import Absent, Missing
 from sssnbus.stores.nats.fetch import PAGE, Got, newest, several, stretch
 from sssnbus.stores.nats.logbook import Log
 from sssnbus.stores.nats.message import decode, stored_at
+from sssnbus.stores.nats.sift import Sift
 from sssnbus.stores.nats.table import GONE, TRIM
+from sssnbus.topics import Pattern
 
 
 class Logs(Appends, LogStore, ByID):
     """A log is a stream: sequences are the stream's own."""
 
-    async def read(self, log: str, *, after: int, limit: int, upto: int | None = None) -> Page:
-        return await self._do(self._read, log, after, limit, upto)
+    async def read(
+        self, log: str, *, after: int, limit: int, upto: int | None = None, topics: Sequence[Pattern] = ()
+    ) -> Page:
+        return await self._do(self._read, log, after, limit, upto, topics)
 
     async def last(self, logs: Sequence[str]) -> dict[str, int]:
         return await self._do(self._lasts, logs)
@@ -64,32 +68,41 @@ class Logs(Appends, LogStore, ByID):
         got = await newest(self._link, self._names.records, subject, self._direct, deadline)
         return 0 if got is None else int(got.data)
 
-    async def _read(self, name: str, after: int, limit: int, upto: int | None) -> Page:
+    async def _read(
+        self, name: str, after: int, limit: int, upto: int | None, topics: Sequence[Pattern] = ()
+    ) -> Page:
         deadline = self._deadline()
         log = await self._log(name, deadline)
         if log is None:
-            return Page([], 0, 0)
+            return Page([], 0, 0, max(after, 0))
         if log.kind is Kind.QUEUE:
-            return await self._read_queue(log, after, limit, upto, deadline)
+            return (await self._read_queue(log, after, limit, upto, deadline)).only(topics)
         end, floor = await asyncio.gather(self._end(log, deadline), self._floor(log, deadline))
         if end is None:
-            return await self._read(name, after, limit, upto)
+            return await self._read(name, after, limit, upto, topics)
         last, first = end
         stop = last if upto is None else min(upto, last)
         start = max(after, floor, first - 1)
-        found = await stretch(self._link, log.stream, start, limit, stop, log.direct, deadline)
-        return Page([self._stored(log, got) for got in found], floor, last)
+        if topics:
+            sift = Sift(self._link, self._names, log, topics, deadline)
+            found, stop = await sift.read(start, limit, stop)
+        else:
+            found = await stretch(self._link, log.stream, start, limit, stop, log.direct, deadline)
+        messages = [self._stored(log, got) for got in found[: max(limit, 0)]]
+        return Page.of(messages, floor, last, after=after, limit=limit, end=stop).only(topics)
 
     async def _read_queue(self, log: Log, after: int, limit: int, upto: int | None, deadline: float) -> Page:
         found = await self._queue(log.name, deadline)
         if found is None:
-            return Page([], 0, 0)
+            return Page([], 0, 0, max(after, 0))
         mirror = found[1]
         last = await mirror.sync(deadline)
         stop = last if upto is None else min(upto, last)
         rows = mirror.table.between(after, stop, limit)
         got = await self._bodies(log, rows, deadline)
-        return Page([got[sequence] for sequence in rows if sequence in got], mirror.table.floor, last)
+        messages = [got[sequence] for sequence in rows if sequence in got]
+        end = stop if len(rows) < limit else rows[-1] if rows else after
+        return Page.of(messages, mirror.table.floor, last, after=after, limit=limit, end=end)
 
     def _stored(self, log: Log, got: Got) -> Stored:
         return decode(self._names, log.hash, got.subject, got.sequence, got.headers, got.data)

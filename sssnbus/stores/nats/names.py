@@ -88,6 +88,10 @@ class Names:
         """Return the subjects that a message with this id may have."""
         return f"{self.prefix}.m.{log}.{id_token(id)}.>"
 
+    def on_topic(self, log: str, pattern: str) -> str:
+        """Return the subjects of a log's messages whose topic is like this."""
+        return f"{self.prefix}.m.{log}.*.{pattern}"
+
     def identified(self, subject: str) -> tuple[str, str | None]:
         """Return the id and the topic that a message's subject tells."""
         _, _, id, topic = subject[len(self.prefix) + 1 :].split(".", 3)

@@ -9,9 +9,13 @@ from sssnbus.stores.postgres import sql
 from sssnbus.stores.postgres.append import Append
 from sssnbus.stores.postgres.core import Core
 from sssnbus.stores.postgres.operation import Call
+from sssnbus.topics import Pattern
 
 STEP: Final = 1000
 """Rows that one call removes at most, as the functions have it."""
+
+LOOK: Final = 10_000
+"""Messages that a read by topics looks at, at most."""
 
 END: Final = 2**40 - 1
 """The highest sequence there can be."""
@@ -43,16 +47,19 @@ class Logs(Core, LogStore, ByID):
         )
         return placed
 
-    async def read(self, log: str, *, after: int, limit: int, upto: int | None = None) -> Page:
-        high = END if upto is None else upto
-        rows = await self._read(
-            "A read", sql.PAGE, log, min(max(after, 0), END), min(max(high, 0), END), max(limit, 0)
-        )
+    async def read(
+        self, log: str, *, after: int, limit: int, upto: int | None = None, topics: Sequence[Pattern] = ()
+    ) -> Page:
+        bounds = min(max(after, 0), END), END if upto is None else min(max(upto, 0), END), max(limit, 0)
+        if topics:
+            rows = await self._read("A read", sql.PAGE_ON_TOPICS, log, *bounds, LOOK - 1, expression(topics))
+        else:
+            rows = await self._read("A read", sql.PAGE, log, *bounds)
         if not rows:
-            return Page([], 0, 0)
-        floor, last = rows[0][0], rows[0][1]
-        messages = [Stored._make(tuple(row)[2:]) for row in rows if row[2] is not None]
-        return Page(messages, floor, last)
+            return Page([], 0, 0, max(after, 0))
+        floor, last, end = tuple(rows[0])[:3]
+        messages = [Stored._make(tuple(row)[3:]) for row in rows if row[3] is not None]
+        return Page.of(messages, floor, last, after=after, limit=limit, end=end).only(topics)
 
     async def last(self, logs: Sequence[str]) -> dict[str, int]:
         rows = await self._read("A read", sql.LAST, list(logs))
@@ -100,3 +107,14 @@ class Logs(Core, LogStore, ByID):
             Call("A removal", sql.REMOVE, lambda _: [log, list(ids)], lambda rows: int(rows[0][0]))
         )
         return gone
+
+
+def expression(topics: Sequence[Pattern]) -> str:
+    """Return a regular expression for what matches at least one of some patterns, and maybe a little more.
+
+    The words of a pattern hold nothing that means something else to the server, and those of a topic no dots.
+    """
+    wildcards = {"*": "[^.]+", ">": ".+"}
+    leads = sorted({pattern.lead.words for pattern in topics})
+    either = "|".join(r"\.".join(wildcards.get(word, word) for word in lead) for lead in leads)
+    return f"^({either})$"

@@ -39,9 +39,20 @@ RENEW: Final = "SELECT {schema}.renew($1, $2, $3, $4, $5)"
 # Reads: each is one statement, so it sees one moment.
 
 PAGE: Final = (
-    f"SELECT l.floor, l.last, {_MESSAGE} FROM {{schema}}.log l LEFT JOIN LATERAL ("
+    f"SELECT l.floor, l.last, least($3, l.last), {_MESSAGE} FROM {{schema}}.log l LEFT JOIN LATERAL ("
     "SELECT * FROM {schema}.message x WHERE x.position > {schema}.position_of(l.number, $2)"
     " AND x.position <= {schema}.position_of(l.number, least($3, l.last))"
+    " ORDER BY x.position LIMIT $4) m ON true WHERE l.name = $1 ORDER BY m.position"
+)
+PAGE_ON_TOPICS: Final = (
+    f"SELECT l.floor, l.last, {{schema}}.sequence_of(w.high), {_MESSAGE} FROM {{schema}}.log l"
+    # Of no row there is no smallest, and least() passes over NULL.
+    " CROSS JOIN LATERAL (SELECT least({schema}.position_of(l.number, least($3, l.last)),"
+    " min(y.position) + $5) AS high FROM {schema}.message y"
+    " WHERE y.position > {schema}.position_of(l.number, $2)"
+    " AND y.position <= {schema}.position_of(l.number, least($3, l.last))) w"
+    " LEFT JOIN LATERAL (SELECT * FROM {schema}.message x"
+    " WHERE x.position > {schema}.position_of(l.number, $2) AND x.position <= w.high AND x.topic ~ $6"
     " ORDER BY x.position LIMIT $4) m ON true WHERE l.name = $1 ORDER BY m.position"
 )
 LAST: Final = "SELECT name, last FROM {schema}.log WHERE name = ANY ($1)"

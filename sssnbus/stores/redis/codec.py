@@ -14,7 +14,10 @@ def plain(text: str) -> str:
 
 
 def meta_of(message: Draft | Stored) -> bytes:
-    """Return everything but id, place, headers and body. The scripts read type, priority and key."""
+    """Return everything but id, place, headers and body, of which the scripts read some.
+
+    They read type, priority and key, and look for topics in the text as it is.
+    """
     return to_json(
         (
             message.timestamp,

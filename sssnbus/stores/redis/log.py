@@ -8,9 +8,16 @@ from sssnbus.stores.base import ByID, LogStore, Page, Placed
 from sssnbus.stores.redis.codec import Bytes, meta_of
 from sssnbus.stores.redis.core import Core
 from sssnbus.stores.redis.operation import Operation
+from sssnbus.topics import Pattern
 
 MAX_ANSWER_BYTES: Final = 4 * 1024 * 1024
 """Bytes of messages after which an answer ends: more would keep the server from everybody else."""
+
+LOOK: Final = 1000
+"""Messages that a read by topics looks at, at most, for the same reason."""
+
+_SEVERAL: Final = 8
+"""How many patterns the server looks for; if there are more, all is read and sifted here."""
 
 
 class Logs(Core, LogStore, ByID):
@@ -48,7 +55,12 @@ class Logs(Core, LogStore, ByID):
             if not place.duplicate:
                 self._mark(draft.channel, place)
 
-    async def read(self, log: str, *, after: int, limit: int, upto: int | None = None) -> Page:
+    async def read(
+        self, log: str, *, after: int, limit: int, upto: int | None = None, topics: Sequence[Pattern] = ()
+    ) -> Page:
+        if topics:
+            page, _ = await self._stretch(log, after, limit, upto, topics)
+            return page.only(topics)
         page, more = await self._stretch(log, after, limit, upto)
         end = page.last
         while more:
@@ -59,12 +71,15 @@ class Logs(Core, LogStore, ByID):
                 # It was dropped meanwhile, and maybe made anew.
                 return rest
             there = [stored for stored in page.messages if stored.sequence > rest.floor]
-            page = Page(there + rest.messages, rest.floor, end)
+            page = Page(there + rest.messages, rest.floor, end, rest.reach)
         return page
 
-    async def _stretch(self, log: str, after: int, limit: int, upto: int | None) -> tuple[Page, bool]:
+    async def _stretch(
+        self, log: str, after: int, limit: int, upto: int | None, topics: Sequence[Pattern] = ()
+    ) -> tuple[Page, bool]:
         """Return what one answer brings of a stretch, and whether there may be more of it."""
-        body = ("read", log, after, limit, upto, MAX_ANSWER_BYTES)
+        look = LOOK if topics else None
+        body = ("read", log, after, limit, upto, MAX_ANSWER_BYTES, look, lua_patterns(topics))
         page, more = await self._read("A read", body, _page)
         if page.messages:
             self._mark(log, page.messages[-1])
@@ -109,6 +124,20 @@ class Logs(Core, LogStore, ByID):
         return count
 
 
+def lua_patterns(topics: Sequence[Pattern]) -> list[str]:
+    """Return what Lua has to find in the text of ``meta_of`` if a topic fits one of some patterns.
+
+    It may find it in another field. To look for the topic itself the script would have to decode every text.
+    Nothing is to be found if there are so many that it would take too long.
+    """
+    wildcards = {"*": '[^."]+', ">": '[^"]+'}
+    leads = sorted({pattern.lead.words for pattern in topics})
+    if len(leads) > _SEVERAL:
+        return []
+    words = ([wildcards.get(word, word.replace("-", "%-")) for word in lead] for lead in leads)
+    return [f',"{"%.".join(each)}",' for each in words]
+
+
 def _is_plain(draft: Draft) -> bool:
     """Return whether there is nothing to a message but what it says."""
     special = (draft.id, draft.dedupe, draft.key, draft.due)
@@ -131,7 +160,7 @@ def values(answer: list[Any], parts: Bytes) -> list[Any]:
 
 
 def _page(answer: list[Any], parts: Bytes) -> tuple[Page, bool]:
-    return Page(parts.messages(answer[3]), answer[1], answer[2]), answer[4] == 1
+    return Page(parts.messages(answer[3]), answer[1], answer[2], answer[5]), answer[4] == 1
 
 
 def as_rows(drafts: Sequence[Draft]) -> tuple[list[object], list[bytes]]:

@@ -5,22 +5,40 @@ local reads = {}
 local refusal = redis.pcall('HDEL', KEYS[1], '')
 if type(refusal) == 'table' and refusal.err:find('READONLY', 1, true) then return 'REPLICA' end
 
--- A stretch of a log, until there are enough messages or so many bytes; and whether there may be more.
+-- Whether one of some patterns is found in what is told of a message.
+function L.is_wanted(message, patterns)
+  for _, pattern in ipairs(patterns) do
+    if message.m:find(pattern) then return true end
+  end
+  return false
+end
+
+-- A stretch of a log, until there are enough messages, so many bytes or so many looked at; whether there may
+-- be more, and up to where it was looked.
 function reads.read(op)
   local log, after, limit, room = L.log_of(op[2]), math.max(op[3], 0), op[4], op[6]
-  if not log then return { 0, 0, 0, {}, 0 } end
+  local look, patterns = opt(op[7]) or limit, op[8]
+  if not log then return { 0, 0, 0, {}, 0, after } end
   local rows, upto, more = {}, math.min(opt(op[5]) or log.last, log.last), true
-  while more and limit > 0 and room > 0 do
+  while more and limit > 0 and room > 0 and look > 0 do
     -- Few at a time, for nothing tells how big they are.
-    local step = math.min(16, limit)
+    local step = math.min(16, look, #patterns > 0 and 16 or limit)
     local found = L.messages(log, after + 1, upto, step)
     more = #found == step
     for _, message in ipairs(found) do
-      L.tell(rows, message)
-      after, limit, room = message.sequence, limit - 1, room - #message.h - #message.b
+      after, look, room = message.sequence, look - 1, room - #message.h - #message.b
+      if #patterns == 0 or L.is_wanted(message, patterns) then
+        L.tell(rows, message)
+        limit = limit - 1
+        if limit == 0 then
+          more = true
+          break
+        end
+      end
     end
   end
-  return { 0, log.floor, log.last, rows, more and limit > 0 and 1 or 0 }
+  if not more then after = math.max(after, upto) end
+  return { 0, log.floor, log.last, rows, more and limit > 0 and 1 or 0, after }
 end
 
 function reads.last(op)

@@ -7,11 +7,12 @@ from functools import partial
 from sssnbus.stored import Draft, Stored
 from sssnbus.stores.base import ByID, LogStore, Page, Placed
 from sssnbus.stores.sqlite import select as selecting
-from sssnbus.stores.sqlite import sql
+from sssnbus.stores.sqlite import sql, topic
 from sssnbus.stores.sqlite.append import Append, Log, find_log
 from sssnbus.stores.sqlite.core import Core
 from sssnbus.stores.sqlite.settle import Removal
 from sssnbus.stores.sqlite.transaction import LAST_SEQUENCE, Transaction, stamp_of
+from sssnbus.topics import Pattern
 
 
 class Logs(Core, LogStore, ByID):
@@ -30,8 +31,10 @@ class Logs(Core, LogStore, ByID):
         placed: list[Placed] = await self._writer.perform(Append(drafts, max_depth), timeout)
         return placed
 
-    async def read(self, log: str, *, after: int, limit: int, upto: int | None = None) -> Page:
-        return await self._read(_page, log, after, limit, LAST_SEQUENCE if upto is None else upto)
+    async def read(
+        self, log: str, *, after: int, limit: int, upto: int | None = None, topics: Sequence[Pattern] = ()
+    ) -> Page:
+        return await self._read(_page, log, after, limit, LAST_SEQUENCE if upto is None else upto, topics)
 
     async def last(self, logs: Sequence[str]) -> dict[str, int]:
         return await self._read(_last, logs)
@@ -74,20 +77,25 @@ class Logs(Core, LogStore, ByID):
         return await self._write("A removal", partial(_remove, log, tuple(dict.fromkeys(ids))))
 
 
-def _page(conn: sqlite3.Connection, name: str, after: int, limit: int, upto: int) -> Page:
+def _page(
+    conn: sqlite3.Connection, name: str, after: int, limit: int, upto: int, topics: Sequence[Pattern]
+) -> Page:
     # One snapshot, so that the messages and what is said about the log agree.
     conn.execute(sql.SNAPSHOT)
     try:
         row = conn.execute(sql.LOG, (name,)).fetchone()
         if row is None:
-            return Page([], 0, 0)
+            return Page([], 0, 0, max(after, 0))
         log = Log(name, row)
-        low = log.base + max(after, 0)
-        high = log.base + min(upto, log.last)
-        messages = selecting.stored_rows(conn, sql.PAGE, (low, high, max(limit, 0)))
+        start, end, count = max(after, 0), min(upto, log.last), max(limit, 0)
+        if topics:
+            messages, end = topic.page(conn, log, start, end, count, topics)
+        else:
+            messages = selecting.stored_rows(conn, sql.PAGE, (log.base + start, log.base + end, count))
     finally:
         conn.execute(sql.COMMIT)
-    return Page(messages, log.floor, log.last)
+    # Of some patterns the engine can tell a part only.
+    return Page.of(messages, log.floor, log.last, after=after, limit=limit, end=end).only(topics)
 
 
 def _last(conn: sqlite3.Connection, names: Sequence[str]) -> dict[str, int]:

@@ -70,6 +70,15 @@ PAGE: Final = (
     " timestamp, sender_id, topic, type, headers, body, crc, priority, key"
     " FROM message WHERE position > ? AND position <= ? ORDER BY position LIMIT ?"
 )
+_ON_TOPIC: Final = "(topic GLOB ? AND topic NOT GLOB ?)"
+PAGE_ON_TOPICS: Final = {
+    count: "SELECT id, position & 1099511627775,"
+    " timestamp, sender_id, topic, type, headers, body, crc, priority, key"
+    f" FROM message WHERE position > ? AND position <= ? AND ({' OR '.join([_ON_TOPIC] * count)})"
+    " ORDER BY position LIMIT ?"
+    for count in (1, 2, 4, 8)
+}
+"""By how many patterns they take."""
 FIND: Final = (
     "SELECT id, position & 1099511627775,"
     " timestamp, sender_id, topic, type, headers, body, crc, priority, key"

@@ -24,7 +24,11 @@ SCANS = {
 
 def constants() -> dict[str, str]:
     """Return every statement that reads or writes tables, by its name."""
-    found = {name: value for name, value in vars(sql).items() if name.isupper() and isinstance(value, str)}
+    named = {name: value for name, value in vars(sql).items() if name.isupper()}
+    found = {name: value for name, value in named.items() if isinstance(value, str)}
+    for name, value in named.items():
+        if isinstance(value, dict):
+            found |= {f"{name} {count}": text for count, text in value.items()}
     return {name: value for name, value in found.items() if value.startswith(("SELECT", "UPDATE", "DELETE"))}
 
 
