@@ -110,7 +110,7 @@ class Tail:
         self.notify(news.log)
         head = self.heads.get(news.log)
         if head is not None and news.messages:
-            head.publish(news.messages)
+            head.take(news.messages)
         elif head is not None:
             # Something there changed, and only the store can say what.
             self.check()

@@ -157,12 +157,28 @@ class Head:
             self._check()
         return entries
 
+    def take(self, stored: Sequence[Stored]) -> None:
+        """Hand out messages that came with news: others wrote them, or one of us who has not heard of it."""
+        for entry in self.publish(stored):
+            if entry.sequence <= self.position:
+                self._keep_open(entry)
+
+    def _keep_open(self, entry: Entry) -> None:
+        """Keep what was handed out while callbacks are at it: its writer, if that is one of us, may come."""
+        if entry.pending:
+            self._open[entry.sequence] = entry
+        if len(self._open) > self._open_limit:
+            self._open = {n: entry for n, entry in self._open.items() if entry.pending}
+            self._open_limit = max(PAGE, 2 * len(self._open))
+
     def _publish(self, stored: Stored) -> Entry | None:
         """Keep one of our messages until those before it have come, if they have not."""
         sequence = stored.sequence
         if sequence <= self.position:
-            # The fan-out task has met it in the store before its writer could tell.
+            # It was met in the store, or came with news, before its writer could tell.
             return self._open.pop(sequence, None)
+        if (known := self._local.get(sequence)) is not None:
+            return known
         message = self._decode(stored)
         if message is None:
             return None
@@ -175,6 +191,7 @@ class Head:
         while self._local and (entry := self._local.pop(self.position + 1, None)) is not None:
             self._hand_out([entry])
             self.position = entry.sequence
+            self._keep_open(entry)
 
     def _settle_local(self, upto: int) -> None:
         """Let go of our own messages up to ``upto``: nobody will get them from here."""
@@ -244,17 +261,12 @@ class Head:
                 entry = Entry(stored.sequence, message)
             self._hand_out([entry])
             self.position = entry.sequence
-            if entry.pending:
-                # Its writer, if that is one of us, may come for it.
-                self._open[entry.sequence] = entry
+            self._keep_open(entry)
         if len(messages) < PAGE:
             # What is missing from a full stretch was removed; there is nothing to wait for.
             self.position = max(self.position, upto)
         self._settle_local(self.position)
         self._advance()
-        if len(self._open) > self._open_limit:
-            self._open = {n: entry for n, entry in self._open.items() if entry.pending}
-            self._open_limit = max(PAGE, 2 * len(self._open))
 
     def fail(self, error: BusError) -> None:
         """End every live subscription: the channel can no longer be followed."""
