@@ -35,7 +35,7 @@ def programs(*, tls: bool = False) -> Path | None:
     return None
 
 
-def _unprivileged(command: Sequence[str]) -> list[str]:
+def unprivileged(command: Sequence[str]) -> list[str]:
     return [sys.executable, "-c", _AS_NOBODY, *command] if os.geteuid() == 0 else list(command)
 
 
@@ -70,7 +70,7 @@ class PostgresServer(Server):
         command = [str(bin / "postgres"), "-D", str(self.data)]
         for option in options:
             command += ["-c", option]
-        super().__init__(_unprivileged(command), port, folder / "server.log", lambda: accepts(port))
+        super().__init__(unprivileged(command), port, folder / "server.log", lambda: accepts(port))
 
     @property
     def url(self) -> str:
@@ -123,7 +123,7 @@ class PostgresServer(Server):
             "--locale=C", f"--pwfile={secret}", "--no-sync",
         ]  # fmt: skip
         made = subprocess.run(
-            _unprivileged(command), capture_output=True, text=True, cwd=self.folder, check=False
+            unprivileged(command), capture_output=True, text=True, cwd=self.folder, check=False
         )
         if made.returncode:
             raise RuntimeError(f"initdb failed as {getpass.getuser()}:\n{made.stdout}{made.stderr}")

@@ -7,6 +7,7 @@ store ─┬─ log · queue · catalogue · record              the verbs, one 
              reader     reads, on connections of their own
              keeper     renews leases and frees those of dead owners, in a thread of its own
              listener   hears of others' news
+             letter     what a notification says
              operation · disowned · schema · link · place · failure
 
 What the statements do is in the .sql files: functions that live in the schema.

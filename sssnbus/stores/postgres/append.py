@@ -6,7 +6,7 @@ from typing import Any
 
 from sssnbus.stored import Draft
 from sssnbus.stores.base import Placed, Standing, State
-from sssnbus.stores.postgres import sql
+from sssnbus.stores.postgres import letter, sql
 from sssnbus.stores.postgres.failure import refusal, storable
 from sssnbus.stores.postgres.lane import Identity
 from sssnbus.stores.postgres.operation import Batch, Moment, Operation
@@ -35,18 +35,27 @@ class Plain(Batch):
 
     def call(self, owner: int, number: int, moment: Moment) -> tuple[str, list[Any]]:
         drafts = [draft for append in self.operations for draft in append.drafts]
+        floor = self.operations[0].identity.floor
+        rows = letter.written(drafts)
+        if len(drafts) == 1:
+            name, _, timestamp, sender, topic, type, headers, body, crc, priority, _, due, _ = drafts[0]
+            self._places = zip([1], [0], strict=True)
+            return sql.APPEND_ONE, [
+                owner, number, moment.wall, floor, name, timestamp, sender, topic, type, headers, body, crc,
+                priority, due, rows and rows[0],
+            ]  # fmt: skip
         (name, _, timestamp, sender, topic, type, headers, body, crc, priority, _, due, _) = zip(
             *drafts, strict=True
         )
         # The place of each log in the parameters, and what it gets.
-        self._logs: dict[str, int] = {}
+        numbers: dict[str, int] = {}
         counts: list[int] = []
         sizes: list[int] = []
         logs, places = [], []
         for each, head, text in zip(name, headers, body, strict=True):
-            log = self._logs.get(each)
+            log = numbers.get(each)
             if log is None:
-                log = self._logs[each] = len(counts)
+                log = numbers[each] = len(counts)
                 counts.append(0)
                 sizes.append(0)
             logs.append(log + 1)
@@ -54,10 +63,9 @@ class Plain(Batch):
             counts[log] += 1
             sizes[log] += len(head) + len(text)
         self._places = zip(logs, places, strict=True)
-        floor = self.operations[0].identity.floor
         return sql.APPEND, [
-            owner, number, moment.wall, floor, list(self._logs), counts, sizes, logs, places, timestamp,
-            sender, topic, type, headers, body, crc, priority, due,
+            owner, number, moment.wall, floor, list(numbers), counts, sizes, logs, places, timestamp,
+            sender, topic, type, headers, body, crc, priority, due, rows,
         ]  # fmt: skip
 
     def finish(self, rows: Sequence[Any]) -> None:

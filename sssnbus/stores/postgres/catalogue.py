@@ -46,7 +46,7 @@ class Logbook(Core, Catalogue):
         """Remove messages in state *done*, of one log or of all; return how many.
 
         It goes in steps, each a whole transaction. Cancelling it leaves the steps that were made. With
-        ``compact`` the server then writes each table anew (``VACUUM FULL``): that needs as much disk again,
+        ``compact`` the server then writes each table anew (``CLUSTER``): that needs as much disk again,
         and whoever reads or writes the table waits meanwhile, no longer than its own ``timeout``. A table
         that somebody keeps reading for longer than half of ours ends it with ``StoreTimeout``.
         """

@@ -80,7 +80,7 @@ class Core(LivingStore):
         """Run statements that may take long, on a connection of their own, which ends with the call."""
         self._check()
         place = self._place
-        link = Link(place, place.session or place.dsn, "upkeep", patient=True)
+        link = Link(place, place.session or place.dsn, "upkeep")
         self._apart.add(link)
         try:
             await link.connect(place.connect_timeout)

@@ -35,8 +35,6 @@ class Link:
         dsn: str,
         name: str,
         greet: Callable[[Connection], Awaitable[None]] | None = None,
-        *,
-        patient: bool = False,
     ) -> None:
         """Name a connection.
 
@@ -45,10 +43,8 @@ class Link:
             dsn: The address: the place's own, or the one past its pooler.
             name: What the server shows for it.
             greet: Called with each new connection before its use.
-            patient: Whether a statement may take as long as it needs.
         """
         self._place, self._dsn, self._name, self._greet = place, dsn, name, greet
-        self._patient = patient
         self._pooled = place.pooler and dsn == place.dsn
         self._connection: Connection = None
         self._closed = False
@@ -106,12 +102,7 @@ class Link:
         # Cancelling the driver's own wait would make it connect once more, to cancel the statement there.
         timer = asyncio.get_running_loop().call_later(timeout, connection.terminate)
         try:
-            if self._pooled:
-                # The driver prepares in one round trip and runs in another: both must meet one session.
-                async with connection.transaction():
-                    rows: list[Any] = await connection.fetch(statement, *args)
-            else:
-                rows = await connection.fetch(statement, *args)
+            rows: list[Any] = await connection.fetch(statement, *args)
             return rows
         except BaseException as exc:
             if is_stale(exc) or getattr(exc, "sqlstate", None) == _READ_ONLY:
@@ -128,7 +119,7 @@ class Link:
             timer.cancel()
 
     async def run(self, statement: str) -> None:
-        """Run a statement that goes by itself, outside of a transaction, for as long as it takes.
+        """Run statements that lock a whole table, for as long as it takes.
 
         Raises:
             Lost: the connection is gone.
@@ -137,8 +128,11 @@ class Link:
         connection = self._connection
         if connection is None:
             raise Lost
+        # Who waits for a whole table is in the way of all who come after: less long than they wait.
+        patience = max(1, round(self._place.timeout * 500))
+        limits = f"SET LOCAL statement_timeout = 0; SET LOCAL lock_timeout = {patience}"
         try:
-            await connection.execute(statement)
+            await connection.execute(f"BEGIN; {limits}; {statement}; COMMIT")
         except asyncio.CancelledError:
             self.drop()
             raise
@@ -174,9 +168,6 @@ class Link:
                 # Reads are such as an index answers at once, whatever the server knows of the tables yet.
                 **dict.fromkeys(_PLANS, "off"),
             }
-        if self._patient:
-            # Who waits for a whole table is in the way of all who come after: less long than they wait.
-            settings |= {"statement_timeout": "0", "lock_timeout": str(max(1, round(place.timeout * 500)))}
         connection = await asyncpg.connect(
             self._dsn,
             timeout=timeout,

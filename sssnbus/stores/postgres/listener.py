@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from sssnbus.errors import BusError
 from sssnbus.stores.base import News
+from sssnbus.stores.postgres import letter
 from sssnbus.stores.postgres.failure import Lost
 from sssnbus.stores.postgres.lane import Identity
 from sssnbus.stores.postgres.link import Connection, Link
@@ -19,7 +20,11 @@ PULSE: Final = 20.0
 
 _PAUSE: Final = (0.1, 2.0)
 
-_LISTENING: Final = "UPDATE {schema}.owner SET listening = true WHERE number = $1"
+_BELL: Final = "SELECT value FROM {schema}.meta WHERE name = 'bell'"
+_LISTENING: Final = (
+    "UPDATE {schema}.owner SET listening = true WHERE number = $1 RETURNING"
+    " (SELECT value FROM {schema}.meta WHERE name = 'bell')"
+)
 
 Watcher = tuple[Callable[[], None], Callable[[News], None] | None]
 
@@ -34,8 +39,8 @@ class Listener:
         self._link: Link | None = None
         self._again = asyncio.Event()
         self._closed = False
-        self.heard = 0
-        """How many notifications came from others."""
+        self._bell = ""
+        """What notifications go by: a secret of those who may read the tables."""
 
     @property
     def wanted(self) -> bool:
@@ -60,10 +65,13 @@ class Listener:
 
         return end
 
-    def ring(self) -> None:
+    def ring(self, news: News | None = None) -> None:
         """Tell every watcher that there may be news."""
-        for ring, _ in self._watchers:
-            ring()
+        for ring, take in self._watchers:
+            if news is None or take is None:
+                ring()
+            else:
+                take(news)
 
     def close(self) -> None:
         """Hear nothing more. Never waits."""
@@ -94,7 +102,10 @@ class Listener:
                         break
                     except TimeoutError:
                         # It is asked whether it still is one, and others whether they know of us.
-                        await link.fetch(*self._flag(), self._place.timeout)
+                        rows = await link.fetch(*self._flag(), self._place.timeout)
+                        if rows and rows[0][0] != self._bell:
+                            # The namespace was made anew.
+                            break
             except Lost:
                 pass
             except BusError as exc:
@@ -111,7 +122,8 @@ class Listener:
     async def _greet(self, connection: Connection) -> None:
         self._again.clear()
         connection.add_termination_listener(self._terminated)
-        await connection.add_listener(self._place.channel, self._notified)
+        self._bell = await connection.fetchval(self._place.text(_BELL))
+        await connection.add_listener(self._bell, self._notified)
         statement, args = self._flag()
         await connection.execute(statement, *args)
 
@@ -124,7 +136,6 @@ class Listener:
             self._again.set()
 
     def _notified(self, connection: Connection, pid: int, channel: str, payload: Any) -> None:
-        owner, _, _ = str(payload).partition(" ")
+        owner, news = letter.read(payload)
         if owner != str(self._identity.number):
-            self.heard += 1
-            self.ring()
+            self.ring(news)

@@ -184,6 +184,53 @@ BEGIN
         ORDER BY p.place;
 END $$;
 
+-- Messages of one queue as they stood elsewhere: as `append_apart` for one operation, then states (3: done), attempts
+-- and errors for those that were not there yet. The answer is the same.
+CREATE FUNCTION {schema}.restore(
+    p_owner bigint, p_batch bigint, p_wall double precision, p_floor bigint,
+    p_operation integer[], p_name text[], p_id text[], p_timestamp double precision[], p_sender text[],
+    p_topic text[], p_type text[], p_headers bytea[], p_body bytea[], p_crc bigint[], p_priority integer[],
+    p_key text[], p_due double precision[], p_dedupe text[], p_digest bytea[], p_seconds double precision[],
+    p_limited integer[], p_limit_name text[], p_limit bigint[],
+    p_log text, p_done boolean[], p_attempts integer[], p_errors text[]
+) RETURNS text LANGUAGE plpgsql AS $$
+DECLARE
+    v_answer text := {schema}.begun(p_owner, 0, p_batch);
+    v_log record;
+    v_keys text[];
+BEGIN
+    IF v_answer IS NOT NULL THEN
+        RETURN v_answer;
+    END IF;
+    SELECT l.number, l.kind INTO v_log FROM {schema}.log l WHERE l.name = p_log FOR UPDATE;
+    IF FOUND AND v_log.kind <> 'work queue' THEN
+        RAISE EXCEPTION 'not a queue' USING ERRCODE = 'SSN12', DETAIL = json_build_array(p_log, v_log.kind)::text;
+    END IF;
+    v_answer := {schema}.append_apart(p_owner, p_batch, p_wall, p_floor, p_operation, p_name, p_id, p_timestamp,
+        p_sender, p_topic, p_type, p_headers, p_body, p_crc, p_priority, p_key, p_due, p_dedupe, p_digest, p_seconds,
+        p_limited, p_limit_name, p_limit);
+    IF v_answer::jsonb #>> '{0,0}' <> 'placed' THEN
+        RETURN v_answer;
+    END IF;
+    WITH stood AS MATERIALIZED (
+        SELECT {schema}.position_of(v_log.number, (p.placed ->> 1)::bigint) AS position, p_done[p.place] AS done,
+            p_attempts[p.place] AS attempts, p_errors[p.place] AS error
+        FROM jsonb_array_elements(v_answer::jsonb #> '{0,1}') WITH ORDINALITY AS p (placed, place)
+        WHERE NOT (p.placed ->> 2)::boolean
+    ), restored AS (
+        UPDATE {schema}.job j SET attempts = s.attempts, error = s.error,
+            state = CASE WHEN s.done THEN 3 ELSE j.state END, due = CASE WHEN s.done THEN NULL ELSE j.due END
+        FROM stood s WHERE j.position = s.position RETURNING j.state, j.key
+    ), counted AS (
+        UPDATE {schema}.log l SET depth = l.depth - (SELECT count(*) FROM restored r WHERE r.state = 3)
+        WHERE l.number = v_log.number
+    ) SELECT array_agg(DISTINCT r.key) INTO v_keys FROM restored r WHERE r.state = 3 AND r.key IS NOT NULL;
+    IF v_keys IS NOT NULL THEN
+        PERFORM {schema}.promote(array_fill(v_log.number, ARRAY[cardinality(v_keys)]), v_keys);
+    END IF;
+    RETURN v_answer;
+END $$;
+
 -- Forget a log; its rows are left to `sweep`.
 CREATE FUNCTION {schema}.drop_log(p_owner bigint, p_batch bigint, p_name text) RETURNS text
 LANGUAGE plpgsql AS $$

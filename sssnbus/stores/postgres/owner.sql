@@ -2,7 +2,7 @@
 -- lets go as soon as the process is gone.
 
 CREATE FUNCTION {schema}.owner_lock(p_number bigint) RETURNS bigint LANGUAGE sql IMMUTABLE AS $$
-    SELECT hashtextextended({channel} || ' owner ' || p_number, 0)
+    SELECT hashtextextended({mark} || ' owner ' || p_number, 0)
 $$;
 
 -- Enter a new owner, or an old one again that was taken for dead; `p_store` tells whether this is still the place
@@ -94,7 +94,7 @@ DECLARE
 BEGIN
     FOR v_name IN SELECT p.oid::regprocedure FROM pg_proc p
         WHERE p.pronamespace = {namespace}::regnamespace AND p.proname IN (
-            'append', 'append_apart', 'restore', 'work', 'declare', 'trim', 'remove', 'transfer', 'drop_log', 'sweep', 'vacuum',
+            'append', 'append_one', 'append_apart', 'restore', 'work', 'declare', 'trim', 'remove', 'transfer', 'drop_log', 'sweep', 'vacuum',
             'put', 'delete', 'renew', 'leave', 'owners', 'disown')
     LOOP
         FOREACH v_option IN ARRAY ARRAY['enable_seqscan', 'enable_bitmapscan', 'enable_hashjoin', 'enable_mergejoin', 'jit']

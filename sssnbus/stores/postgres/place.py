@@ -30,8 +30,8 @@ class Place:
         return f'"{self.namespace}"'
 
     @property
-    def channel(self) -> str:
-        """What notifications go by."""
+    def mark(self) -> str:
+        """What our locks go by, beside those that others take in the same database."""
         return f"sssnbus.{self.namespace}"
 
     @property
@@ -41,11 +41,10 @@ class Place:
 
     def text(self, statement: str) -> str:
         """Return a statement for this namespace."""
-        channel = f"'{self.channel}'"
-        version = f"'{self.schema}.version'"
         return (
             statement.replace("{schema}", self.schema)
-            .replace("{channel}", channel)
-            .replace("{version}", version)
+            .replace("{mark}", f"'{self.mark}'")
+            .replace("{version}", f"'{self.schema}.version'")
+            .replace("{owners}", f"'{self.schema}.owner_number_seq'")
             .replace("{namespace}", f"'{self.schema}'")
         )

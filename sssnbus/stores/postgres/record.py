@@ -90,7 +90,11 @@ class Bells(Core, Wakeups):
         return self._listener.watch(ring, take)
 
     async def changed(self) -> bool:
-        """Return whether anybody else has written since the last call: by the batch numbers of the others."""
+        """Return whether anybody else may have written since the last call.
+
+        It goes by the batch numbers of the others, and by how many have ever come: who came, wrote and left
+        in between has no number any more.
+        """
         rows = await self._read("A look", sql.CHANGES, self._identity.number)
         before, self._changes = self._changes, str(rows[0][0])
         return before != self._changes

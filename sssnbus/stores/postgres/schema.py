@@ -20,7 +20,9 @@ _TABLES: Final = (
 )
 _LOCK: Final = "SELECT pg_advisory_xact_lock(hashtextextended($1, 0))"
 _META: Final = "SELECT name, value FROM {schema}.meta"
-_ADD_META: Final = "INSERT INTO {schema}.meta VALUES ('format', 'sssnbus'), ('version', $1), ('store', $2)"
+_ADD_META: Final = (
+    "INSERT INTO {schema}.meta VALUES ('format', 'sssnbus'), ('version', $1), ('store', $2), ('bell', $3)"
+)
 _SETTINGS: Final = (
     "SELECT current_setting('fsync') AS fsync, current_setting('full_page_writes') AS full_page_writes,"
     " current_setting('synchronous_commit') AS synchronous_commit,"
@@ -60,7 +62,7 @@ def _durability(settings: Any, place: Place) -> str:
 async def _install(connection: Connection, place: Place) -> None:
     async with connection.transaction():
         # Of several who come first, one makes it, and the others find it made.
-        await connection.execute(_LOCK, place.channel)
+        await connection.execute(_LOCK, place.mark)
         tables = await _tables(connection, place)
         if "meta" in tables:
             return
@@ -71,7 +73,9 @@ async def _install(connection: Connection, place: Place) -> None:
         await connection.execute(f"CREATE SCHEMA IF NOT EXISTS {place.schema}")
         for script in await asyncio.to_thread(_scripts):
             await connection.execute(place.text(script))
-        await connection.execute(place.text(_ADD_META), str(VERSION), token_hex(8))
+        await connection.execute(
+            place.text(_ADD_META), str(VERSION), token_hex(8), f"sssnbus.{token_hex(16)}"
+        )
 
 
 async def _tables(connection: Connection, place: Place) -> set[str]:

@@ -103,13 +103,16 @@ CREATE TABLE {schema}.record (
 
 CREATE SEQUENCE {schema}.version;
 
--- Every open store. Numbers are never reused.
+-- Every open store. Numbers are never reused, not even when the namespace is removed and made anew: a store that was
+-- open meanwhile must not be taken for one that came later.
 CREATE TABLE {schema}.owner (
     number bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     seen double precision NOT NULL,
     locked boolean NOT NULL,
     listening boolean NOT NULL DEFAULT false
 ) WITH (fillfactor = 30);
+
+SELECT setval({owners}, (extract(epoch FROM clock_timestamp()) * 1e6)::bigint);
 
 -- The newest batch of each lane of each store, and its answer: a batch that is sent again after its answer
 -- was lost is not applied again, but answered again. The rows outlive their owners for a day.

@@ -10,7 +10,11 @@ _MESSAGE: Final = (
 # Changes: each is one call, so one transaction. The first two parameters are owner and batch.
 
 APPEND: Final = (
-    "SELECT {schema}.append($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18)"
+    "SELECT {schema}.append($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18,"
+    " $19)"
+)
+APPEND_ONE: Final = (
+    "SELECT {schema}.append_one($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)"
 )
 APPEND_APART: Final = (
     "SELECT {schema}.append_apart($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17,"
@@ -101,7 +105,8 @@ COUNTS: Final = (
 GET: Final = "SELECT value, version FROM {schema}.record WHERE space = $1 AND name = $2"
 NAMES: Final = "SELECT name, value, version FROM {schema}.record WHERE space = $1 ORDER BY name"
 CHANGES: Final = (
-    "SELECT md5(coalesce(string_agg(owner || ' ' || lane || ' ' || batch, ' ' ORDER BY owner, lane), ''))"
+    "SELECT (SELECT last_value FROM {schema}.owner_number_seq)"
+    " || md5(coalesce(string_agg(owner || ' ' || lane || ' ' || batch, ' ' ORDER BY owner, lane), ''))"
     " FROM {schema}.writer WHERE owner <> $1"
 )
 SPACES: Final = "SELECT DISTINCT space FROM {schema}.record"
@@ -111,9 +116,10 @@ SIZE: Final = (
 )
 IS_OWNER: Final = "SELECT EXISTS (SELECT 1 FROM {schema}.owner WHERE number = $1)"
 
-# Upkeep: nothing of it can run in a transaction. Each table by itself, so that no two are locked at once.
+# Upkeep: each table in a transaction of its own, so that no two are locked at once. Not by VACUUM, which can
+# be in no transaction, so that behind a pooler it could not be given a limit.
 
 COMPACT: Final = tuple(
-    f"VACUUM (FULL, ANALYZE) {{schema}}.{table}"
+    f"CLUSTER {{schema}}.{table} USING {table}_pkey; ANALYZE {{schema}}.{table}"
     for table in ("message", "job", "dedupe", "record", "tally", "log")
 )

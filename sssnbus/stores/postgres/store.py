@@ -28,6 +28,10 @@ class PostgresStore(
     never applied. When a connection is lost before the answer came, the change is sent again under its
     number until the server has answered, and is applied once. Reads never wait for writes. Leases and due
     times go by the server's clock.
+
+    Notifications carry the messages of short appends along. Any role that may connect to a database can
+    listen and notify there, so they go by a random name, which is kept in a table of the namespace: only who
+    may read its messages anyway, or may see the statements of others, can hear them or feign one.
     """
 
     promise = "what `fsync` and `synchronous_commit` give: by default a power cut"

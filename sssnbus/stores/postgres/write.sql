@@ -62,12 +62,18 @@ BEGIN
 END $$;
 
 -- Tell others that there may be news in some logs. Only if anybody listens: a commit with a notification waits
--- for every other such commit of the database.
-CREATE FUNCTION {schema}.tell(p_owner bigint, p_names text[]) RETURNS void LANGUAGE plpgsql AS $$
+-- for every other such commit of the database. `p_rows` are short new messages of a log, if the letter is to carry
+-- them; then the place and the stamp of the first one stand before them.
+CREATE FUNCTION {schema}.tell(
+    p_owner bigint, p_names text[], p_firsts bigint[] DEFAULT NULL, p_stamps bigint[] DEFAULT NULL,
+    p_rows text[] DEFAULT NULL
+) RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
     IF EXISTS (SELECT 1 FROM {schema}.owner o WHERE o.listening AND o.number <> p_owner) THEN
-        PERFORM pg_notify({channel}, p_owner || ' ' || l.last || ' ' || l.name)
-            FROM {schema}.log l WHERE l.name = ANY (p_names) ORDER BY l.number;
+        PERFORM pg_notify(m.value, p_owner || coalesce(
+                ' ' || p_firsts[n.place] || ' ' || p_stamps[n.place] || ' ' || n.name || chr(10) || p_rows[n.place],
+                ' 0 0 ' || n.name))
+            FROM unnest(p_names) WITH ORDINALITY AS n (name, place), {schema}.meta m WHERE m.name = 'bell';
     END IF;
 END $$;
 
@@ -78,7 +84,7 @@ DECLARE
     v_hash bigint;
 BEGIN
     FOR v_hash IN
-        SELECT DISTINCT hashtextextended({channel} || ' ' || k.log || ' ' || k.key, 0)
+        SELECT DISTINCT hashtextextended({mark} || ' ' || k.log || ' ' || k.key, 0)
         FROM unnest(p_logs, p_keys) AS k (log, key) WHERE k.key IS NOT NULL ORDER BY 1
     LOOP
         PERFORM pg_advisory_xact_lock(v_hash);
@@ -86,14 +92,15 @@ BEGIN
 END $$;
 
 -- New messages without ids, keys or limits of their own, as most are. Of each log: its name, how many, how many
--- bytes; of each message: which of the logs, and its place among those of its log, from 0.
+-- bytes; of each message: which of the logs, and its place among those of its log, from 0; of each log again the
+-- messages as a letter carries them.
 -- The answer: for each log the first sequence and the first id.
 CREATE FUNCTION {schema}.append(
     p_owner bigint, p_batch bigint, p_wall double precision, p_floor bigint,
     p_logs text[], p_counts integer[], p_sizes bigint[],
     p_log integer[], p_place integer[], p_timestamp double precision[], p_sender text[], p_topic text[],
     p_type text[], p_headers bytea[], p_body bytea[], p_crc bigint[], p_priority integer[],
-    p_due double precision[]
+    p_due double precision[], p_rows text[]
 ) RETURNS text LANGUAGE plpgsql AS $$
 DECLARE
     v_answer text := {schema}.begun(p_owner, 0, p_batch);
@@ -119,8 +126,12 @@ BEGIN
         v_firsts[v_log.place] := v_log.last + 1;
         v_stamps[v_log.place] := greatest(
             {schema}.stamp_of(v_wall), v_log.stamp + 1, p_floor + 1, 1000000000000000000);
-        v_queues[v_log.place] := v_log.kind = 'work queue';
-        v_any := v_any OR v_log.kind = 'work queue';
+        IF v_log.kind = 'work queue' THEN
+            v_queues[v_log.place] := true;
+            v_any := true;
+            -- Who waits for a job has to claim it.
+            p_rows[v_log.place] := NULL;
+        END IF;
         p_floor := v_stamps[v_log.place] + p_counts[v_log.place] - 1;
         UPDATE {schema}.log l SET
             last = l.last + p_counts[v_log.place],
@@ -149,8 +160,47 @@ BEGIN
                 AS d (log, place, headers, body, priority, due)
             WHERE v_queues[d.log];
     END IF;
-    PERFORM {schema}.tell(p_owner, p_logs);
+    PERFORM {schema}.tell(p_owner, p_logs, v_firsts, v_stamps, p_rows);
     RETURN {schema}.ended(p_owner, 0, p_batch, json_build_array(v_firsts, v_stamps)::text);
+END $$;
+
+-- The same for one message, which is what most calls are: with fewer statements, as each of them costs more than
+-- what it does.
+CREATE FUNCTION {schema}.append_one(
+    p_owner bigint, p_batch bigint, p_wall double precision, p_floor bigint, p_log text,
+    p_timestamp double precision, p_sender text, p_topic text, p_type text, p_headers bytea, p_body bytea,
+    p_crc bigint, p_priority integer, p_due double precision, p_rows text
+) RETURNS text LANGUAGE plpgsql AS $$
+DECLARE
+    v_answer text;
+    v_size bigint := octet_length(p_headers) + octet_length(p_body);
+    v_log record;
+BEGIN
+    -- One that waited for the row gets its stamp anew, by a later clock.
+    UPDATE {schema}.log l SET last = l.last + 1, count = l.count + 1, size = l.size + v_size,
+        stamp = greatest({schema}.stamp_of({schema}.now_or(p_wall)), l.stamp + 1, p_floor + 1, 1000000000000000000),
+        depth = l.depth + CASE WHEN l.kind = 'work queue' THEN 1 ELSE 0 END
+        FROM {schema}.writer w
+        WHERE l.name = p_log AND w.owner = p_owner AND w.lane = 0 AND w.batch < p_batch
+        RETURNING l.number, l.kind, l.last, l.stamp INTO v_log;
+    IF NOT FOUND THEN
+        v_answer := {schema}.begun(p_owner, 0, p_batch);
+        IF v_answer IS NULL THEN
+            RAISE EXCEPTION 'log not declared' USING ERRCODE = 'SSN10', DETAIL = json_build_array(p_log)::text;
+        END IF;
+        RETURN v_answer;
+    END IF;
+    INSERT INTO {schema}.message VALUES ({schema}.position_of(v_log.number, v_log.last), v_log.number, v_log.stamp::text,
+        v_log.stamp, p_timestamp, p_sender, p_topic, p_type, p_headers, p_body, p_crc, p_priority, NULL);
+    IF v_log.kind = 'work queue' THEN
+        p_due := CASE WHEN p_due > {schema}.now_or(p_wall) THEN p_due END;
+        INSERT INTO {schema}.job (position, log, state, priority, size, due)
+            VALUES ({schema}.position_of(v_log.number, v_log.last), v_log.number, (p_due IS NOT NULL)::integer,
+                p_priority, v_size, p_due);
+        p_rows := NULL;
+    END IF;
+    PERFORM {schema}.tell(p_owner, ARRAY[p_log], ARRAY[v_log.last], ARRAY[v_log.stamp], ARRAY[p_rows]);
+    RETURN {schema}.ended(p_owner, 0, p_batch, json_build_array(ARRAY[v_log.last], ARRAY[v_log.stamp])::text);
 END $$;
 
 -- One message at the end of a log whose row is locked and whose key is locked. Returns sequence and id.
@@ -330,51 +380,4 @@ BEGIN
         PERFORM {schema}.tell(p_owner, v_told);
     END IF;
     RETURN {schema}.ended(p_owner, 0, p_batch, v_answers::text);
-END $$;
-
--- Messages of one queue as they stood elsewhere: as `append_apart` for one operation, then states (3: done), attempts
--- and errors for those that were not there yet. The answer is the same.
-CREATE FUNCTION {schema}.restore(
-    p_owner bigint, p_batch bigint, p_wall double precision, p_floor bigint,
-    p_operation integer[], p_name text[], p_id text[], p_timestamp double precision[], p_sender text[],
-    p_topic text[], p_type text[], p_headers bytea[], p_body bytea[], p_crc bigint[], p_priority integer[],
-    p_key text[], p_due double precision[], p_dedupe text[], p_digest bytea[], p_seconds double precision[],
-    p_limited integer[], p_limit_name text[], p_limit bigint[],
-    p_log text, p_done boolean[], p_attempts integer[], p_errors text[]
-) RETURNS text LANGUAGE plpgsql AS $$
-DECLARE
-    v_answer text := {schema}.begun(p_owner, 0, p_batch);
-    v_log record;
-    v_keys text[];
-BEGIN
-    IF v_answer IS NOT NULL THEN
-        RETURN v_answer;
-    END IF;
-    SELECT l.number, l.kind INTO v_log FROM {schema}.log l WHERE l.name = p_log FOR UPDATE;
-    IF FOUND AND v_log.kind <> 'work queue' THEN
-        RAISE EXCEPTION 'not a queue' USING ERRCODE = 'SSN12', DETAIL = json_build_array(p_log, v_log.kind)::text;
-    END IF;
-    v_answer := {schema}.append_apart(p_owner, p_batch, p_wall, p_floor, p_operation, p_name, p_id, p_timestamp,
-        p_sender, p_topic, p_type, p_headers, p_body, p_crc, p_priority, p_key, p_due, p_dedupe, p_digest, p_seconds,
-        p_limited, p_limit_name, p_limit);
-    IF v_answer::jsonb #>> '{0,0}' <> 'placed' THEN
-        RETURN v_answer;
-    END IF;
-    WITH stood AS MATERIALIZED (
-        SELECT {schema}.position_of(v_log.number, (p.placed ->> 1)::bigint) AS position, p_done[p.place] AS done,
-            p_attempts[p.place] AS attempts, p_errors[p.place] AS error
-        FROM jsonb_array_elements(v_answer::jsonb #> '{0,1}') WITH ORDINALITY AS p (placed, place)
-        WHERE NOT (p.placed ->> 2)::boolean
-    ), restored AS (
-        UPDATE {schema}.job j SET attempts = s.attempts, error = s.error,
-            state = CASE WHEN s.done THEN 3 ELSE j.state END, due = CASE WHEN s.done THEN NULL ELSE j.due END
-        FROM stood s WHERE j.position = s.position RETURNING j.state, j.key
-    ), counted AS (
-        UPDATE {schema}.log l SET depth = l.depth - (SELECT count(*) FROM restored r WHERE r.state = 3)
-        WHERE l.number = v_log.number
-    ) SELECT array_agg(DISTINCT r.key) INTO v_keys FROM restored r WHERE r.state = 3 AND r.key IS NOT NULL;
-    IF v_keys IS NOT NULL THEN
-        PERFORM {schema}.promote(array_fill(v_log.number, ARRAY[cardinality(v_keys)]), v_keys);
-    END IF;
-    RETURN v_answer;
 END $$;

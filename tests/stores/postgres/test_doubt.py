@@ -1,6 +1,7 @@
 """What becomes of work whose outcome nobody learned, and of sessions the server does not know to be dead."""
 
 import asyncio
+import json
 
 import asyncpg
 import pytest
@@ -8,6 +9,7 @@ import pytest
 from sssnbus import Bus, ChannelMessage
 from sssnbus.errors import NotStarted, StoreError, StoreReadOnly, StoreUnavailable
 from sssnbus.stores.base import Ack, Counts, Kind
+from sssnbus.stores.postgres import sql
 from tests.servers.proxy import Proxy
 from tests.stores.postgres.test_faults import held_up, is_count, waits, works
 from tests.stores.postgres.tools import Site, draft, opened, until
@@ -79,6 +81,32 @@ async def test_refused_when_sent_again(site: Site) -> None:
         await store.declare("events", Kind.LOG)
         (placed,) = await store.append([draft("events")])
         assert placed.sequence == 1
+
+
+async def test_sent_twice_at_once(site: Site) -> None:
+    """Of a write that is under way twice, as after a reconnect, one is applied, and the other is refused."""
+    waiting = "SELECT pid FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE '%append_one%'"
+    async with opened(site) as store:
+        connection = await asyncpg.connect(site.address)
+        try:
+            async with held_up(site, "events"):
+                writing = asyncio.create_task(store.append([draft("events", b"once")]))
+                await until(lambda: has(site.run(waiting), 1))
+                number, batch = int(store.owner.rpartition(":")[2]), store._log_lane._number
+                row = (None, 0, "events", 1.0, "me", None, "json", b"", b"once", 0, 0, None, None)
+                statement = store._place.text(sql.APPEND_ONE)
+                again = asyncio.create_task(connection.fetchval(statement, number, batch, *row))
+                await until(lambda: has(site.run(waiting), 2))
+            with pytest.raises(asyncpg.SerializationError):
+                await again
+            # By now it is known, and answered as it was.
+            (placed,) = await writing
+            answer = await connection.fetchval(statement, number, batch, *row)
+            assert json.loads(answer) == [[placed.sequence], [int(placed.id)]]
+        finally:
+            await connection.close()
+        page = await store.read("events", after=0, limit=9)
+        assert [stored.body for stored in page.messages] == [b"once"]
 
 
 async def test_ack_in_a_black_hole(site: Site) -> None:

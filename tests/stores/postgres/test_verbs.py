@@ -141,7 +141,7 @@ async def test_moving_over(site: Site, tmp_path: Path, away: str) -> None:
 
 async def test_compacting_in_the_way(site: Site) -> None:
     """Compacting waits in the way of all others, so never for long, nor when it was cancelled."""
-    waits = "SELECT 1 FROM pg_stat_activity WHERE query LIKE 'VACUUM%' AND wait_event_type = 'Lock'"
+    waits = "SELECT 1 FROM pg_stat_activity WHERE query LIKE '%CLUSTER%' AND wait_event_type = 'Lock'"
     async with opened(site, timeout=1) as store, opened(site) as other, reading(site):
         with pytest.raises(StoreTimeout, match="Compacting"):
             await store.vacuum(compact=True)
@@ -189,3 +189,38 @@ async def reading(site: Site) -> AsyncIterator[None]:
         yield
     finally:
         await connection.close()
+
+
+async def test_a_short_visit_is_news(site: Site) -> None:
+    """Who came, wrote and left between two looks has changed something all the same."""
+    async with opened(site) as store:
+        while await store.changed():
+            pass
+        async with opened(site) as other:
+            await other.append([draft("events")])
+        assert await store.changed()
+        assert not await store.changed()
+
+
+async def test_one_or_several(site: Site) -> None:
+    """A message that is written alone, by a shorter way, is kept as those that are written together."""
+    async with opened(site) as store:
+        for name in ("jobs", "events"):
+            placed = await store.append([draft(name, b"a", priority=2)])
+            placed += await store.append([draft(name, b"b"), draft(name, b"c", priority=2)])
+            placed += await store.append([draft(name, b"d")])
+            assert [place.sequence for place in placed] == [1, 2, 3, 4]
+            assert sorted(place.id for place in placed) == [place.id for place in placed]
+            found = (await store.read(name, after=0, limit=9)).messages
+            assert [stored[:2] for stored in found] == [place[:2] for place in placed]
+            assert [(stored.body, stored.priority) for stored in found] == [
+                (b"a", 2), (b"b", 0), (b"c", 2), (b"d", 0)
+            ]  # fmt: skip
+            (info,) = await store.logs(name)
+            assert (info.count, info.size, info.last) == (4, 4, 4)
+        await store.append([draft(body=b"late", due=1e11)])
+        await store.append([draft(body=b"past", due=1.0)])
+        counts = await store.counts("jobs")
+        assert (counts.ready, counts.delayed) == (5, 1)
+        leases = (await store.claim("jobs", worker="w", lease=60, limit=9)).leases
+        assert [lease.stored.body for lease in leases] == [b"a", b"c", b"b", b"d", b"past"]

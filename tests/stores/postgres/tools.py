@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
+from urllib.parse import quote
 
 import asyncpg
 
@@ -24,10 +25,18 @@ class Site:
 
     address: str
     namespace: str
+    pooler: str | None = None
+    """The address by way of a pooler of transactions, if stores are to go by it."""
+    direct: bool = False
+    """Whether stores know the way past the pooler too."""
 
     def url(self, port: int | None = None, **options: object) -> str:
         """Return the URL of the namespace; with a port, through the proxy that listens there."""
         base = self.address
+        if self.pooler is not None:
+            base, options = self.pooler, {"pooler": "yes"} | options
+        if self.direct:
+            options["direct"] = quote(self.address, safe="")
         if port is not None:
             head, _, tail = base.rpartition("@")
             base = f"{head}@127.0.0.1:{port}/{tail.partition('/')[2]}"
