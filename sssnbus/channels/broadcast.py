@@ -19,7 +19,7 @@ from sssnbus.channels.reading import History, Readers
 from sssnbus.channels.requests import answer, request
 from sssnbus.channels.retention import Keeper, recorded_retention
 from sssnbus.channels.statistics import BroadcastStatistics, SubscriptionInfo
-from sssnbus.channels.terms import make_terms
+from sssnbus.channels.terms import make_terms, patterns_of
 from sssnbus.delivery.cursor import space
 from sssnbus.delivery.feed import Feed, Handler, Notice, Start
 from sssnbus.delivery.handling import in_handler, text_of
@@ -249,6 +249,8 @@ class BroadcastChannel(Channel):
         *,
         limit: int = 10,
         after: str | int | None = None,
+        topic: str | Iterable[str] | None = None,
+        syntax: Syntax = "native",
         durable: bool = False,
         exclusive: bool = False,
     ) -> History:
@@ -262,6 +264,9 @@ class BroadcastChannel(Channel):
             consumer: Who reads.
             limit: How many messages at most.
             after: Read behind this message, an id or a sequence, instead of the reader's place.
+            topic: A pattern that topics must match, or several; the store passes over the rest, and so does
+                the reader's place.
+            syntax: How patterns are written: ``"native"``, or ``"equals-plus"`` with ``=`` and ``+``.
             durable: Keep the place in the store.
             exclusive: Not for this kind of channel.
 
@@ -270,6 +275,7 @@ class BroadcastChannel(Channel):
 
         Raises:
             ExclusiveReadError: (a ``TypeError``) ``exclusive=True`` was asked for; nothing moved.
+            UsageError: an argument breaks its rule.
             UnknownMessage: ``after`` is an id that the channel does not hold.
             StoreReset: the channel ends before the reader's place.
         """
@@ -280,8 +286,9 @@ class BroadcastChannel(Channel):
             )
         check_name("consumer name", consumer)
         check_count("limit", limit)
+        patterns = patterns_of(topic, syntax)
         running = await self._run()
-        return await self._readers.read(running.feed, consumer, limit, after, durable)
+        return await self._readers.read(running.feed, consumer, limit, after, patterns, durable)
 
     def subscribe(
         self,
@@ -339,7 +346,7 @@ class BroadcastChannel(Channel):
             raise InvalidOption("durable", durable, "standby and retry are for durable subscriptions")
         terms = make_terms(
             handler,
-            topics=(topic,) if isinstance(topic, str) else tuple(topic or ()),
+            topic=topic,
             syntax=syntax,
             buffer=buffer,
             on_full=on_full,

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import asyncio
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -10,6 +11,7 @@ from sssnbus.delivery.feed import Feed, Gap
 from sssnbus.delivery.shield import Turns
 from sssnbus.errors import InvalidOption, MissingAbility, StoreReset
 from sssnbus.stores.base import Record, Records
+from sssnbus.topics import Pattern
 
 if TYPE_CHECKING:
     from sssnbus.message import ChannelMessage
@@ -51,7 +53,13 @@ class Readers:
         return None if reader is None else reader.position
 
     async def read(
-        self, feed: Feed, consumer: str, limit: int, after: str | int | None, durable: bool
+        self,
+        feed: Feed,
+        consumer: str,
+        limit: int,
+        after: str | int | None,
+        topics: Sequence[Pattern],
+        durable: bool,
     ) -> History:
         """Return what comes next for a reader, and move its place behind it."""
         reader = self._readers.setdefault(consumer, _Reader())
@@ -62,7 +70,7 @@ class Readers:
             start = reader.position
             if after is not None:
                 start = await _place(feed, after)
-            history, reader.position = await _page(feed, start, limit)
+            history, reader.position = await _page(feed, start, limit, topics)
             return history
 
     async def _keep(self, feed: Feed, consumer: str, reader: _Reader) -> None:
@@ -97,24 +105,23 @@ async def _place(feed: Feed, after: str | int) -> int:
     return after
 
 
-async def _page(feed: Feed, start: int | None, limit: int) -> tuple[History, int]:
+async def _page(feed: Feed, start: int | None, limit: int, topics: Sequence[Pattern]) -> tuple[History, int]:
     messages: list[ChannelMessage] = []
     gap = None
     position = start or 0
     while len(messages) < limit:
         wanted = limit - len(messages)
-        page = await feed.store.read(feed.channel, after=position, limit=wanted)
+        page = await feed.store.read(feed.channel, after=position, limit=wanted, topics=topics)
         if position > page.last:
             raise StoreReset(feed.channel, position, page.last)
-        if page.floor > position:
-            if start is not None and gap is None:
-                gap = Gap(position + 1, page.floor)
-            position = page.floor
-        for stored in page.messages:
-            position = stored.sequence
-            message = feed.decode(stored)
-            if message is not None:
-                messages.append(message)
-        if len(page.messages) < wanted:
+        if page.floor > position and start is not None and gap is None:
+            gap = Gap(position + 1, page.floor)
+        decoded = map(feed.decode, page.messages)
+        messages += [message for message in decoded if message is not None]
+        position = page.reach
+        if position >= page.last:
             break
+        if not page.messages:
+            # A store in memory does not wait for anything, and a long history may hold nothing that matches.
+            await asyncio.sleep(0)
     return History(messages, gap), position

@@ -1,6 +1,6 @@
 """The checks on how a subscriber wants its messages."""
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable
 
 from sssnbus.delivery.feed import Handler, Notice, Terms
 from sssnbus.delivery.handling import check_handler
@@ -13,7 +13,7 @@ from sssnbus.topics import Pattern, Syntax
 def make_terms(
     handler: Handler | None,
     *,
-    topics: Sequence[str],
+    topic: str | Iterable[str] | None,
     syntax: Syntax,
     buffer: int,
     on_full: OnFull,
@@ -41,7 +41,7 @@ def make_terms(
         if timeout is not None:
             raise InvalidOption("timeout", timeout, "it is for handlers; to iterate see listen(timeout=)")
     return Terms(
-        patterns=tuple(Pattern.parse(text, syntax) for text in topics),
+        patterns=patterns_of(topic, syntax),
         buffer=check_count("buffer", buffer),
         on_full=on_full,
         concurrency=check_count("concurrency", concurrency),
@@ -50,3 +50,13 @@ def make_terms(
         retry=retry,
         max_deliveries=None if max_deliveries is None else check_count("max_deliveries", max_deliveries),
     )
+
+
+def patterns_of(topic: str | Iterable[str] | None, syntax: Syntax) -> tuple[Pattern, ...]:
+    """Return the patterns that a caller has named: one, several or none.
+
+    Raises:
+        UsageError: one of them breaks the rules of topics.
+    """
+    texts = (topic,) if isinstance(topic, str) else tuple(topic or ())
+    return tuple(Pattern.parse(text, syntax) for text in texts)

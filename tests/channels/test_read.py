@@ -14,6 +14,7 @@ from sssnbus import (
     Gap,
     InvalidOption,
     UnknownMessage,
+    UsageError,
     WorkQueueChannel,
 )
 from tests.channels.tools import Recorder, cancelled, data
@@ -178,3 +179,38 @@ async def test_three_and_then_nothing(bus: Bus) -> None:
     channel = bus.broadcast("events")
     await fill(channel, 3)
     assert [values(await channel.read("x", limit=1)) for _ in range(4)] == [[0], [1], [2], []]
+
+
+async def test_topics(bus: Bus) -> None:
+    """A reader can ask for topics; its place moves behind what it passed over as well."""
+    channel = bus.broadcast("events")
+    for number, topic in enumerate(["user.login", None, "order.paid", "user.logout", "order.sent"]):
+        await channel.write("service", number, topic=topic)
+    assert values(await channel.read("carol", topic="user.>", limit=1)) == [0]
+    assert values(await channel.read("carol", topic=["user.*", "order.sent"])) == [3, 4]
+    assert values(await channel.read("dave", topic="user.=", syntax="equals-plus")) == [0, 3]
+    assert values(await channel.read("dave")) == []
+    assert values(await channel.read("dave", after=0, topic="nobody.>")) == []
+    assert values(await channel.read("dave")) == []
+    with pytest.raises(UsageError):
+        await channel.read("erin", topic="a..b")
+    assert values(await channel.read("erin", limit=1)) == [0]
+
+
+async def test_a_rare_topic_in_a_long_history() -> None:
+    """Others run while a store in memory is looked through for what is not there."""
+    async with BroadcastChannel("events") as channel:
+        for _ in range(9):
+            await channel.write_many("service", range(1000), confirm="stored")
+        turns = 0
+
+        async def run() -> None:
+            nonlocal turns
+            while True:
+                turns += 1
+                await asyncio.sleep(0)
+
+        running = asyncio.create_task(run())
+        assert list(await channel.read("carol", topic="rare")) == []
+        assert turns > 0
+        await cancelled(running)

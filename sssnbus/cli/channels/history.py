@@ -11,7 +11,7 @@ from sssnbus.cli.names import check_name
 from sssnbus.cli.parser import describe
 
 if TYPE_CHECKING:
-    from sssnbus import BroadcastChannel, ChannelMessage, Pattern
+    from sssnbus import BroadcastChannel, ChannelMessage
 
 _PAGE: Final = 256
 
@@ -41,9 +41,6 @@ def run(options: Namespace, context: Context) -> int:
 
 
 async def _history(options: Namespace, context: Context) -> int:
-    from sssnbus import Pattern
-
-    pattern = None if options.topic is None else Pattern.parse(options.topic)
     async with opened(context) as bus:
         info = await known(bus, options.channel)
         if info is None:
@@ -52,27 +49,27 @@ async def _history(options: Namespace, context: Context) -> int:
         limit, last = options.limit, info.last
         printed = 0
         if limit is None or options.after is not None:
-            async for message in _messages(channel, options, pattern, options.after, last):
+            async for message in _messages(channel, options, options.after, last):
                 put(options.channel, message, json=options.json)
                 printed += 1
                 if printed == limit:
                     break
             return 0 if printed else 2
-        newest = await _newest(channel, options, pattern, limit, last)
+        newest = await _newest(channel, options, limit, last)
         for message in newest:
             put(options.channel, message, json=options.json)
         return 0 if newest else 2
 
 
 async def _newest(
-    channel: "BroadcastChannel", options: Namespace, pattern: "Pattern | None", limit: int, last: int
+    channel: "BroadcastChannel", options: Namespace, limit: int, last: int
 ) -> "deque[ChannelMessage]":
     """Return the newest messages; it looks from further back until there are enough."""
     span = limit
     while True:
         start = max(0, last - span)
         found: deque[ChannelMessage] = deque(maxlen=limit)
-        async for message in _messages(channel, options, pattern, start, last):
+        async for message in _messages(channel, options, start, last):
             found.append(message)
         if start == 0 or len(found) == limit:
             return found
@@ -80,19 +77,15 @@ async def _newest(
 
 
 async def _messages(
-    channel: "BroadcastChannel",
-    options: Namespace,
-    pattern: "Pattern | None",
-    after: str | int | None,
-    last: int,
+    channel: "BroadcastChannel", options: Namespace, after: str | int | None, last: int
 ) -> "AsyncIterator[ChannelMessage]":
     """Yield the messages behind a place, up to what was there when the command began."""
-    while page := await channel.read("cli", limit=_PAGE, after=after):
+    while page := await channel.read("cli", limit=_PAGE, after=after, topic=options.topic):
         if page.gap is not None and isinstance(after, str):
             tell_notice(page.gap, json=options.json)
+        # From here on by the reader's own place, which is behind what did not match too.
+        after = None
         for message in page:
-            after = message.sequence
-            if after > last:
+            if message.sequence > last:
                 return
-            if pattern is None or (message.topic is not None and pattern.matches(message.topic)):
-                yield message
+            yield message
