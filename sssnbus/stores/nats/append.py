@@ -7,34 +7,27 @@ the server knows it for two minutes.
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Final
-
-from nats.aio.msg import Msg
-from pydantic_core import from_json
 
 from sssnbus.errors import (
     InvalidOption,
-    MessageConflict,
     MissingAbility,
     NotStarted,
     OutcomeUnknown,
-    PayloadTooLarge,
     QueueFull,
     StoreTimeout,
     StoreUnavailable,
 )
-from sssnbus.stored import Draft, Stored
+from sssnbus.stored import Draft
 from sssnbus.stores.base import Kind, Placed, Standing
 from sssnbus.stores.life import Phase
 from sssnbus.stores.loop import outlive
-from sssnbus.stores.nats.dedupe import Keys, Reserved
-from sssnbus.stores.nats.failure import Missing, Nobody, Repeated, Stale, check
-from sssnbus.stores.nats.fetch import newest
-from sssnbus.stores.nats.link import Packet
+from sssnbus.stores.nats.failure import Missing
+from sssnbus.stores.nats.link import place_in
 from sssnbus.stores.nats.logbook import Log
-from sssnbus.stores.nats.message import EXPECT_LAST, MESSAGE_ID, decode, encode, size_of
-from sssnbus.stores.nats.waiting import until_ready
+from sssnbus.stores.nats.plan import Item, Plan, Work
+from sssnbus.stores.nats.sending import Again, Sending
+from sssnbus.stores.nats.waiters import Told
 
 MAX_BATCH: Final = 1000
 """Messages that a server takes as one."""
@@ -43,55 +36,7 @@ MAX_FLYING: Final = 1024
 """Appends that are on their way together; more wait for their turn."""
 
 
-@dataclass(slots=True)
-class _Item:
-    """A draft that has to be stored."""
-
-    draft: Draft
-    index: int
-    id: str
-    key: Reserved | None
-
-
-@dataclass(slots=True)
-class _Plan:
-    """What becomes of each draft of one append."""
-
-    placed: list[Placed | int | None] = field(default_factory=list)
-    """Where it is already, the index of an earlier draft that it repeats, or None."""
-    items: list[_Item] = field(default_factory=list)
-
-
-class _Again(Exception):
-    """Somebody wrote first, or this very append did when its answer was lost."""
-
-    def __init__(self, repeated: bool) -> None:
-        self.repeated = repeated
-
-
-class _Append:
-    """One append on its way: what was found out about its drafts."""
-
-    def __init__(
-        self, log: Log, drafts: Sequence[Draft], name: str, standings: Sequence[Standing] | None = None
-    ) -> None:
-        self.log, self.drafts, self.name = log, drafts, name
-        self.standings = standings
-        """How they stood elsewhere, if they come from there."""
-        self.look = False
-        """Whether ids have to be looked up first; most are new."""
-        self.repeated = False
-        """Whether an earlier try may have been stored."""
-        self.ids: dict[int, str] = {}
-        """The ids made for drafts without one, by index."""
-        self.keys: dict[int, Reserved] = {}
-
-    def standing(self, index: int) -> Standing | None:
-        """Return how a draft stood elsewhere."""
-        return None if self.standings is None else self.standings[index]
-
-
-class Appends(Keys):
+class Appends(Sending):
     """The verb ``append``, and what else puts messages into logs."""
 
     _turns: asyncio.Semaphore
@@ -130,15 +75,16 @@ class Appends(Keys):
     async def _append_one(self, log: Log, draft: Draft) -> Placed:
         """Store one message without a task: this is the way of nearly every message."""
         self._check()
-        deadline, work = self._deadline(), _Append(log, [draft], self._write_name())
+        deadline, work = self._deadline(), Work(log, [draft], self._write_name())
         id = draft.id or self._new_id()
         if draft.id is None:
             work.ids[0] = id
-        items = [_Item(draft, 0, id, None)]
+        items = [Item(draft, 0, id, None)]
         (packet,), own = self._packets(work, items, None)
+        answer: asyncio.Future[Told] = asyncio.get_running_loop().create_future()
         cancelled: asyncio.CancelledError | None = None
         async with self._turns:
-            request, answer = await self._link.begin(packet, deadline)
+            self._link.begin(packet, deadline, answer.set_result)
             self._running.add(answer)
             try:
                 await outlive(answer)
@@ -146,18 +92,17 @@ class Appends(Keys):
                 cancelled = error
             finally:
                 self._running.discard(answer)
-                self._link.forget(request)
-        place = self._settled(answer)
-        if place is None:
+        place = place_in(answer.result())
+        if not place:
             for ids in own:
                 ids.discard(id)
-            failure = answer.exception()
+            unsure = isinstance(answer.result(), Exception)
             late = self._phase is not Phase.OPEN or asyncio.get_running_loop().time() > deadline
-            if failure is not None and late and cancelled is None:
+            if unsure and late and cancelled is None:
                 raise self._link.no_answer("an append")
-            if failure is None or not late:
+            if not (unsure and late):
                 # Also for one who was cancelled: it has to be known what became of it.
-                work.look, work.repeated = True, failure is not None
+                work.look, work.repeated = True, unsure
                 finishing = self._begin(self._finish, work, None, deadline)
                 await outlive(finishing)
                 if cancelled is None:
@@ -165,20 +110,9 @@ class Appends(Keys):
                 finishing.exception()
         if cancelled is not None:
             raise cancelled
-        assert place is not None, "anything else was raised"
-        log.appended = max(log.appended, place)
+        assert place, "anything else was raised"
+        log.stored([id], place)
         return Placed(id, place)
-
-    def _write_name(self) -> str:
-        """Return what tells an append from others with the same ids, also when its messages are gone."""
-        return f"{self.owner}-{next(self._writes)}"
-
-    def _settled(self, answer: "asyncio.Future[Msg]") -> int | None:
-        """Return where a message was stored; None if that takes more than one try."""
-        if answer.exception() is not None:
-            return None
-        told = from_json(answer.result().data) if answer.result().data else {}
-        return int(told["seq"]) if told.get("seq") else None
 
     async def _append(
         self, drafts: Sequence[Draft], limits: Mapping[str, int], timeout: float | None
@@ -214,9 +148,9 @@ class Appends(Keys):
         log = await self._log(name, deadline)
         if log is None:
             raise NotStarted(f"Log {name!r}")
-        return await self._finish(_Append(log, drafts, self._write_name(), standings), limit, deadline)
+        return await self._finish(Work(log, drafts, self._write_name(), standings), limit, deadline)
 
-    async def _finish(self, work: _Append, limit: int | None, deadline: float) -> list[Placed]:
+    async def _finish(self, work: Work, limit: int | None, deadline: float) -> list[Placed]:
         """Store what an append has not stored yet, and say where everything went."""
         log = work.log
         try:
@@ -238,7 +172,7 @@ class Appends(Keys):
                 result.append(there)
         return result
 
-    async def _try(self, work: _Append, limit: int | None, deadline: float) -> tuple[_Plan, list[int]]:
+    async def _try(self, work: Work, limit: int | None, deadline: float) -> tuple[Plan, list[int]]:
         """Return the plan that came true, and the sequences of the messages that it stored."""
         log = work.log
         while True:
@@ -266,7 +200,7 @@ class Appends(Keys):
                 if work.repeated:
                     raise OutcomeUnknown(self.url, "an append") from error
                 raise
-            except _Again as again:
+            except Again as again:
                 work.look = True
                 work.repeated |= again.repeated
             except Missing:
@@ -276,81 +210,6 @@ class Appends(Keys):
                 if work.repeated:
                     raise OutcomeUnknown(self.url, "an append")
                 raise StoreTimeout("An append", self._link.timeout)
-
-    async def _plan(self, work: _Append, deadline: float) -> _Plan:
-        """Say what becomes of each draft; raise if the whole append is refused."""
-        plan, log = _Plan(), work.log
-        ids: dict[str, int] = {}
-        keys: dict[str, int] = {}
-        for index, draft in enumerate(work.drafts):
-            found: Placed | int | None = None
-            id, dedupe = draft.id or work.ids.get(index), draft.dedupe
-            if draft.id is not None and (earlier := ids.get(draft.id)) is not None:
-                _check_same(log.name, work.drafts[earlier], draft)
-                found = earlier
-            elif id is not None and work.look:
-                found, taken = await self._known(work, index, draft, id, deadline)
-                if taken:
-                    id = None
-            if found is None and dedupe is not None:
-                if (first := keys.get(dedupe.key)) is not None:
-                    other = work.drafts[first].dedupe
-                    if other is not None and other.digest != dedupe.digest:
-                        raise MessageConflict(log.name, "dedupe key", dedupe.key)
-                    found = first
-                elif index not in work.keys:
-                    known = await self._reserve(log, dedupe, id or self._new_id(), deadline)
-                    if isinstance(known, Placed):
-                        found = known
-                    else:
-                        work.keys[index], id = known, known.id
-                keys.setdefault(dedupe.key, index)
-            if found is None:
-                if id is None:
-                    id = self._new_id()
-                if draft.id is None:
-                    work.ids[index] = id
-                ids[id] = index
-                plan.items.append(_Item(draft, index, id, work.keys.get(index)))
-            plan.placed.append(found)
-        return plan
-
-    async def _known(
-        self, work: _Append, index: int, draft: Draft, id: str, deadline: float
-    ) -> tuple[Placed | None, bool]:
-        """Return where a draft is already, and whether its made id belongs to another message."""
-        # Also when nothing is known to have been sent twice: between two tries a server that was not ready
-        # may have answered, and under a new id our own message would be told by a name that it has not.
-        if (place := await self._ours(work, index, id, deadline)) is not None:
-            return place, False
-        stored = await self._by_id(work.log, id, deadline)
-        if stored is None:
-            return None, False
-        if draft.id is None and draft.dedupe is None:
-            # Another writer made the same id in the same moment.
-            return None, True
-        _check_same(work.log.name, stored, draft)
-        return Placed(id, stored.sequence, True), False
-
-    async def _ours(self, work: _Append, index: int, id: str, deadline: float) -> Placed | None:
-        """Return where an earlier try has stored a draft, even if a worker is through with it."""
-        subjects = self._names.any_topic(work.log.hash, id)
-        got = await newest(self._link, work.log.stream, subjects, work.log.direct, deadline)
-        ours = got is not None and got.headers.get(MESSAGE_ID) == f"{work.name}.{index}"
-        return Placed(id, got.sequence) if got is not None and ours else None
-
-    async def _by_id(self, log: Log, id: str, deadline: float) -> Stored | None:
-        """Return the message with an id. One that left its queue leaves the stream as well."""
-        subjects = self._names.any_topic(log.hash, id)
-        got = await newest(self._link, log.stream, subjects, log.direct, deadline)
-        if got is None:
-            return None
-        if log.kind is Kind.QUEUE:
-            found = await self._fresh(log.name, deadline)
-            if found is not None and got.sequence not in found[1].table.rows:
-                await found[1].remove_now([got.sequence])
-                return None
-        return decode(self._names, log.hash, got.subject, got.sequence, got.headers, got.data)
 
     async def _room(self, log: Log, count: int, limit: int, deadline: float) -> int:
         """Return after which sequence ``count`` messages have room in a queue."""
@@ -362,72 +221,6 @@ class Appends(Keys):
         if depth + count > limit:
             raise QueueFull(log.name, depth, limit)
         return last
-
-    async def _publish(
-        self, work: _Append, items: Sequence[_Item], expected: int | None, deadline: float
-    ) -> list[int]:
-        """Store messages; return their sequences."""
-        log = work.log
-        packets, own = self._packets(work, items, expected)
-        try:
-            stored = await self._send(log, packets, deadline)
-        except BaseException:
-            for ids in own:
-                ids.difference_update(item.id for item in items)
-            raise
-        log.appended = max(log.appended, *stored)
-        return stored
-
-    def _packets(
-        self, work: _Append, items: Sequence[_Item], expected: int | None
-    ) -> tuple[list[Packet], list[set[str]]]:
-        """Return messages as they are sent, and where it was noted that they come from here."""
-        log, at = work.log, self._stamp()
-        packets: list[Packet] = []
-        for item in items:
-            subject, headers = encode(
-                self._names, log.hash, item.draft, item.id, at, work.standing(item.index)
-            )
-            # The server remembers these for a while: what was stored, worked off and removed before its
-            # answer came is not stored again.
-            headers[MESSAGE_ID] = f"{work.name}.{item.index}"
-            size = size_of(subject, headers, item.draft.body)
-            if size > self._link.max_payload:
-                what = "the message as the server counts it (its max_payload is the limit)"
-                raise PayloadTooLarge(size, self._link.max_payload, what)
-            packets.append(Packet(subject, item.draft.body, headers))
-        if expected is not None:
-            packets[0].headers[EXPECT_LAST] = str(expected)
-        own = [log.own] if log.tail is not None else []
-        if log.mirror is not None:
-            own.append(log.mirror.own)
-        for ids in own:
-            ids.update(item.id for item in items)
-        return packets, own
-
-    async def _send(self, log: Log, packets: Sequence[Packet], deadline: float) -> list[int]:
-        unsure = False
-        while True:
-            try:
-                answer = await self._link.publish(packets, deadline=deadline, write="an append")
-                unsure |= answer.repeated
-                last = int(check(from_json(answer.message.data), self.url)["seq"])
-                return list(range(last - len(packets) + 1, last + 1))
-            except Nobody as nobody:
-                unsure |= nobody.repeated
-                await until_ready(self._link, log.stream, deadline, "an append" if unsure else None)
-            except Stale:
-                raise _Again(unsure) from None
-            except Repeated:
-                # All were stored by an earlier try. Each alone is told its place; what others of that try
-                # lay between them may be gone.
-                return [(await self._send(log, [packet], deadline))[0] for packet in packets]
-
-
-def _check_same(log: str, there: Stored | Draft, new: Draft) -> None:
-    """Refuse one message under the id of another."""
-    if there.type != new.type or there.body != new.body:
-        raise MessageConflict(log, "id", new.id or there.id or "")
 
 
 def _check_number(drafts: Sequence[Draft]) -> None:

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import os
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from itertools import count
 from secrets import randbits, token_hex
 from typing import Any, Final, ParamSpec, TypeVar
@@ -26,7 +26,7 @@ _log = logging.getLogger(__name__)
 P = ParamSpec("P")
 T = TypeVar("T")
 
-OLDEST: Final = (2, 12)
+OLDEST: Final = (2, 12, 1)
 """The first server that takes a batch as a whole, and lets single messages end by time."""
 
 _COUNTER: Final = 0xFFF
@@ -110,7 +110,16 @@ class Core(LivingStore):
         task.add_done_callback(self._running.discard)
         return task
 
-    async def _translated(self, verb: Coroutine[Any, Any, T]) -> T:
+    async def _awaited(self, answer: "asyncio.Future[T]") -> T:
+        """Return an answer, for verbs that need no task; a cancellation is raised when it is there."""
+        self._running.add(answer)
+        try:
+            await outlive(answer)
+        finally:
+            self._running.discard(answer)
+        return await self._translated(answer)
+
+    async def _translated(self, verb: Awaitable[T]) -> T:
         try:
             return await verb
         except (Missing, Nobody) as error:
@@ -143,11 +152,11 @@ class Core(LivingStore):
 
     def _check_version(self) -> None:
         version = self._link.version
-        if version[:2] < OLDEST:
+        if version < OLDEST:
             raise IncompatibleStore(
                 self.url,
-                f"its server is version {'.'.join(map(str, version))}, and {OLDEST[0]}.{OLDEST[1]} is the "
-                "oldest that can take several messages as one",
+                f"its server is version {'.'.join(map(str, version))}, and {'.'.join(map(str, OLDEST))} is the "
+                "oldest that can take several messages as one, each under its id",
             )
 
     async def _set_up(self, deadline: float) -> None:

@@ -10,50 +10,15 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from nats.aio.msg import Msg
 from pydantic_core import to_json
 
 from sssnbus.stores.nats.failure import Absent, Nobody
 from sssnbus.stores.nats.link import Link
 from sssnbus.stores.nats.waiting import until_ready
+from sssnbus.stores.nats.wire import Incoming
 
 PAGE = 256
 """Messages that one request asks for."""
-
-
-class Gatherer:
-    """Fetches messages for many tasks with few requests: what they ask for in one round goes together."""
-
-    def __init__(self, link: Link, stream: str, direct: bool) -> None:
-        self._link, self._stream, self._direct = link, stream, direct
-        self._asked: list[tuple[Sequence[int], asyncio.Future[dict[int, Got]]]] = []
-
-    def ask(self, sequences: Sequence[int]) -> "asyncio.Future[dict[int, Got]]":
-        """Return what will hold the messages with these sequences, as far as they are there."""
-        loop = asyncio.get_running_loop()
-        future: asyncio.Future[dict[int, Got]] = loop.create_future()
-        self._asked.append((sequences, future))
-        if len(self._asked) == 1:
-            self._link.spawn(self._fetch(), "fetch")
-        return future
-
-    async def _fetch(self) -> None:
-        asked, self._asked = self._asked, []
-        wanted = sorted({sequence for sequences, _ in asked for sequence in sequences})
-        try:
-            got = await several(self._link, self._stream, wanted, self._direct, self._link.deadline())
-        except BaseException as error:
-            for _, future in asked:
-                if not future.done():
-                    future.set_exception(error)
-                    # Who asked may have given up.
-                    future.exception()
-            if not isinstance(error, Exception):
-                raise
-            return
-        for _, future in asked:
-            if not future.done():
-                future.set_result(got)
 
 
 class Got(NamedTuple):
@@ -88,7 +53,10 @@ async def several(
     link: Link, stream: str, sequences: Sequence[int], direct: bool, deadline: float
 ) -> dict[int, Got]:
     """Return the messages with these sequences, in rising order, as far as they are there."""
-    if not direct or len(sequences) == 1:
+    if len(sequences) == 1:
+        alone = await single(link, stream, sequences[0], direct, deadline)
+        return {} if alone is None else {alone.sequence: alone}
+    if not direct:
         found = await asyncio.gather(
             *(single(link, stream, sequence, direct, deadline) for sequence in sequences)
         )
@@ -181,11 +149,11 @@ async def _one(link: Link, stream: str, body: dict[str, Any], direct: bool, dead
             await until_ready(link, stream, deadline)
             continue
         message = found.message
-        return None if (message.headers or {}).get("Status") == "404" else _direct(message)
+        return None if message.status == "404" else _direct(message)
 
 
-def _direct(message: Msg) -> Got:
-    headers = message.headers or {}
+def _direct(message: Incoming) -> Got:
+    headers = message.headers
     return Got(
         headers["Nats-Subject"],
         int(headers["Nats-Sequence"]),

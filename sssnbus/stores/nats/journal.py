@@ -1,63 +1,63 @@
 """The journal of a queue: what happened to its messages, one entry after the other, the same for everybody.
 
-Entries of all tasks gather while one is on its way, and go together in the next. The server decides their
-order and nothing else; whether a change of an entry counts is for the table to say, and every process says
-the same. From time to time the whole state goes into the journal as a snapshot, so that what lies before it
-can be removed.
+The server decides the order of entries and nothing else; whether a change of an entry counts is for the table
+to say, and every process says the same. From time to time the whole state goes into the journal as a
+snapshot, so that what lies before it can be removed.
 """
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Iterable, Sequence
 from secrets import token_hex
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
-from nats.aio.msg import Msg
 from pydantic_core import from_json, to_json
 
-from sssnbus.errors import BusError, ClosedError, OutcomeUnknown, StoreError
-from sssnbus.stores.nats.failure import Missing, Nobody, check
+from sssnbus.errors import BusError, StoreError
+from sssnbus.stores.nats.change import ACK, CLAIM, GONE, Change
+from sssnbus.stores.nats.failure import Missing
 from sssnbus.stores.nats.link import Link
 from sssnbus.stores.nats.message import MESSAGE_ID
-from sssnbus.stores.nats.table import CLAIM, Change, Table
+from sssnbus.stores.nats.table import Table
 from sssnbus.stores.nats.tail import Tail
-from sssnbus.stores.nats.waiting import until_ready
+from sssnbus.stores.nats.wire import Incoming
+from sssnbus.stores.nats.writer import Entry, Writer
 
 _log = logging.getLogger(__name__)
-
-MAX_CHANGES: Final = 2000
-"""Changes in one entry, at most, unless a single call brings more."""
 
 SNAPSHOT_EVERY: Final = 1000
 """Entries between two snapshots."""
 
 _CHUNK: Final = 256 * 1024
-"""Bytes of a snapshot in one message; every server takes four times as much."""
+"""Characters of a snapshot in one message, at most."""
 
 
-class _Batch:
-    """Changes of one call that are waiting, or on their way."""
+class Audience(Protocol):
+    """Whoever keeps a queue, and hears of what comes up in its journal."""
 
-    __slots__ = ("changes", "future")
+    def news(self) -> None:
+        """Hear that somebody else has changed something."""
 
-    def __init__(self, changes: Sequence[Change], future: "asyncio.Future[list[int]]") -> None:
-        self.changes, self.future = changes, future
+    def missing(self) -> None:
+        """Hear that the journal is not there any more."""
+
+    def remove_soon(self, sequences: Iterable[int]) -> None:
+        """Hear which messages an entry from here has removed."""
+
+    def give_back(self, holds: Iterable[tuple[int, str]]) -> None:
+        """Hear of claims from here that went through when nobody waited for them any more."""
+
+    async def tidy(self, revision: int) -> None:
+        """Make sure that what entries up to this one removed has left the stream of messages.
+
+        Without them, nobody knows any more that it was removed.
+        """
 
 
 class Journal:
-    """Writes the entries of a queue, and applies everybody's to its table."""
+    """Reads the journal of a queue, and applies everybody's entries to its table."""
 
-    def __init__(
-        self,
-        link: Link,
-        stream: str,
-        subject: str,
-        table: Table,
-        on_news: Callable[[], None],
-        on_stray: Callable[[list[Change]], None],
-        on_missing: Callable[[], None],
-        tidy: Callable[[int], Coroutine[Any, Any, None]],
-    ) -> None:
+    def __init__(self, link: Link, stream: str, subject: str, table: Table, audience: Audience) -> None:
         """Make a journal; ``load`` begins it.
 
         Args:
@@ -65,23 +65,14 @@ class Journal:
             stream: Where it is kept.
             subject: Where entries go.
             table: What they change.
-            on_news: Called when somebody else has changed something.
-            on_stray: Called with claims of ours that went through when nobody waited for them any more.
-            on_missing: Called when the journal is not there any more.
-            tidy: Makes sure that what entries up to a given one removed has left the stream of messages;
-                without them, nobody knows any more that it was removed.
+            audience: Who hears of what comes up.
         """
         self.applied = 0
         """The newest entry that the table holds."""
-        self._link, self._stream, self._subject, self._table = link, stream, subject, table
-        self._on_news, self._on_stray, self._on_missing = on_news, on_stray, on_missing
-        self._tidy = tidy
+        self._link, self._stream, self._table, self._audience = link, stream, table, audience
         self._tail: Tail | None = None
         self._history: list[tuple[int, dict[str, Any], str]] | None = None
-        self._waiting: list[_Batch] = []
-        self._writing = False
-        self._awaited: dict[str, asyncio.Future[list[int]]] = {}
-        self._strays: set[str] = set()
+        self._writer = Writer(link, stream, subject, self._stored, self.sync)
         self._snapshot_at = 0
         self._snapshotting = False
         self._ended = False
@@ -91,13 +82,16 @@ class Journal:
         if self._tail is not None:
             self._tail.stop()
         self._history, self.applied = [], 0
+        on_gap, on_missing = self._audience.news, self._audience.missing
         tail = self._tail = Tail(
-            self._link, self._stream, 0, self._take, on_gap=self._on_news, on_missing=self._on_missing
+            self._link, self._stream, 0, self._take, on_gap=on_gap, on_missing=on_missing
         )
         await tail.start(deadline)
         await tail.sync(deadline)
         history, self._history = self._history or [], None
         self._replay(history)
+        self._writer.passed(self.applied)
+        self._look_for_strays()
 
     async def sync(self, deadline: float) -> None:
         """Return when the table holds everything that was committed before this was called."""
@@ -114,98 +108,27 @@ class Journal:
         self._ended = True
         if self._tail is not None:
             self._tail.stop()
-        for batch in self._waiting:
-            if not batch.future.done():
-                batch.future.set_exception(ClosedError(f"Store {self._link.url}"))
-        self._waiting.clear()
+        self._writer.stop()
 
-    async def commit(self, changes: Sequence[Change]) -> list[int]:
-        """Return what each change came to, 0 for a void one, once the entry is stored."""
-        loop = asyncio.get_running_loop()
-        batch = _Batch(changes, loop.create_future())
-        self._waiting.append(batch)
-        if not self._writing:
-            self._writing = True
-            # It begins in the next round of the loop: what other tasks bring in this one goes along.
-            self._link.spawn(self._write(), "journal")
-        return await batch.future
+    def commit(self, changes: Sequence[Change]) -> "asyncio.Future[list[int]]":
+        """Return what will tell what each change came to, 0 for a void one, once the entry is stored."""
+        return self._writer.commit(changes)
 
-    async def _write(self) -> None:
-        try:
-            while self._waiting and not self._ended:
-                batches: list[_Batch] = []
-                count = 0
-                while self._waiting and (not batches or count + len(self._waiting[0].changes) <= MAX_CHANGES):
-                    batches.append(self._waiting.pop(0))
-                    count += len(batches[-1].changes)
-                await self._commit(batches)
-        finally:
-            self._writing = False
-            if self._ended:
-                self.stop()
-        self._consider_snapshot()
+    def _stored(self, entry: Entry) -> None:
+        """Take over an entry of our own, if all before it is known."""
+        if entry.sequence == self.applied + 1 and self._history is None:
+            self._apply(entry.sequence, entry.changes, entry.name)
+        elif self._writer.passed(self.applied):
+            self._look_for_strays()
 
-    async def _commit(self, batches: list[_Batch]) -> None:
-        changes = [change for batch in batches for change in batch.changes]
-        name = token_hex(10)
-        applied = self._awaited[name] = asyncio.get_running_loop().create_future()
-        try:
-            try:
-                sequence = await self._publish(to_json({"c": changes}), name, "a change of a queue")
-            except BusError:
-                # The entry itself may have come back although the answer did not.
-                if not applied.done():
-                    raise
-                sequence = 0
-            if self.applied == sequence - 1 and not applied.done():
-                self._apply(sequence, changes, name)
-            if not applied.done():
-                # Somebody else's entries come first; they and ours are on their way.
-                async with asyncio.timeout(self._link.timeout):
-                    await applied
-            results = applied.result()
-        except BaseException as error:
-            self._strays.add(name)
-            told = error
-            if isinstance(error, TimeoutError | asyncio.CancelledError):
-                # Cancelled is this task, by the closing of the store; those who wait are not.
-                told = OutcomeUnknown(self._link.url, "a change of a queue")
-            for batch in batches:
-                if not batch.future.done():
-                    batch.future.set_exception(told)
-            if not isinstance(error, Exception):
-                raise
+    def _take(self, message: Incoming, sequence: int, stamp: float) -> None:
+        if self._history is None and sequence <= self.applied:
+            # An entry of our own, as a rule.
             return
-        finally:
-            del self._awaited[name]
-        start = 0
-        for batch in batches:
-            end = start + len(batch.changes)
-            if not batch.future.done():
-                batch.future.set_result(results[start:end])
-            start = end
-
-    async def _publish(self, payload: bytes, name: str, what: str) -> int:
-        deadline = self._link.deadline()
-        headers = {MESSAGE_ID: name}
-        unsure = False
-        while True:
-            try:
-                answer = await self._link.request(
-                    self._subject, payload, headers, deadline=deadline, write=what
-                )
-                return int(check(from_json(answer.message.data), self._link.url)["seq"])
-            except Nobody as nobody:
-                unsure |= nobody.repeated
-                await until_ready(self._link, self._stream, deadline, what if unsure else None)
-
-    def _take(self, message: Msg, sequence: int, stamp: float) -> None:
         entry: dict[str, Any] = from_json(message.data)
-        name = (message.headers or {}).get(MESSAGE_ID, "")
+        name = message.headers.get(MESSAGE_ID, "")
         if self._history is not None:
             self._history.append((sequence, entry, name))
-            return
-        if sequence <= self.applied:
             return
         if sequence != self.applied + 1:
             # What lies between was removed behind a snapshot before we saw it.
@@ -221,29 +144,36 @@ class Journal:
     def _apply(self, sequence: int, changes: Sequence[Change], name: str) -> None:
         self.applied = sequence
         results = [self._table.apply(change, sequence) for change in changes]
-        waiter = self._awaited.get(name)
-        if waiter is not None:
-            if not waiter.done():
-                waiter.set_result(results)
+        done = [change for change, came in zip(changes, results, strict=True) if came]
+        if self._writer.applied(name, results):
+            self._audience.remove_soon(change[1] for change in done if change[0] in (ACK, GONE))
+            self._consider_snapshot()
             return
-        if name in self._strays:
-            self._strays.discard(name)
-            claims = zip(changes, results, strict=True)
-            self._on_stray([change for change, done in claims if done and change[0] == CLAIM])
-        self._on_news()
+        if self._writer.strays.pop(name, None) is not None:
+            self._audience.give_back((change[1], change[3]) for change in done if change[0] == CLAIM)
+        self._audience.news()
+
+    def _look_for_strays(self) -> None:
+        """Find claims of ours that nobody waits for in what was not read entry by entry."""
+        for name, claims in tuple(self._writer.strays.items()):
+            rows = self._table.rows
+            held = [change for change in claims if change[1] in rows and rows[change[1]].token == change[3]]
+            if held:
+                del self._writer.strays[name]
+                self._audience.give_back((change[1], change[3]) for change in held)
 
     async def _reload(self) -> None:
         while not self._ended:
             try:
                 await self.load(self._link.deadline())
             except Missing:
-                self._on_missing()
+                self._audience.missing()
                 return
             except BusError as error:
                 _log.debug("A journal of %s cannot be read: %s", self._link.url, error)
                 await asyncio.sleep(0.5)
                 continue
-            self._on_news()
+            self._audience.news()
             return
 
     def _replay(self, history: list[tuple[int, dict[str, Any], str]]) -> None:
@@ -292,16 +222,17 @@ class Journal:
         """Write down the state, and remove what lies before the snapshot before this one."""
         try:
             before = self._snapshot_at
-            await self._tidy(before)
+            await self._audience.tidy(before)
             # From here to the text nothing is awaited: the state is that of one moment.
             at = self.applied
             text = to_json(self._table.snapshot()).decode()
             name = token_hex(8)
-            pieces = [text[start : start + _CHUNK] for start in range(0, len(text), _CHUNK)]
+            chunk = min(_CHUNK, self._link.max_payload // 4)
+            pieces = [text[start : start + chunk] for start in range(0, len(text), chunk)]
             self._snapshot_at = at
             for number, piece in enumerate(pieces):
                 payload = to_json({"s": [name, at, len(pieces), piece, before]})
-                await self._publish(payload, f"{name}-{number}", "a snapshot of a queue")
+                await self._writer.publish(payload, f"{name}-{number}", "a snapshot", self._link.deadline())
             await self._link.api(
                 f"STREAM.PURGE.{self._stream}", {"seq": before + 1}, deadline=self._link.deadline()
             )

@@ -7,12 +7,12 @@ from sssnbus.errors import StoreFull
 from sssnbus.stored import Stored
 from sssnbus.stores.base import ByID, Kind, LogStore, Page
 from sssnbus.stores.nats.append import Appends
+from sssnbus.stores.nats.change import GONE, TRIM
 from sssnbus.stores.nats.failure import Absent, Missing
 from sssnbus.stores.nats.fetch import PAGE, Got, newest, several, stretch
 from sssnbus.stores.nats.logbook import Log
 from sssnbus.stores.nats.message import decode, stored_at
 from sssnbus.stores.nats.sift import Sift
-from sssnbus.stores.nats.table import GONE, TRIM
 from sssnbus.topics import Pattern
 
 
@@ -41,7 +41,7 @@ class Logs(Appends, LogStore, ByID):
     ) -> int:
         """Remove from the old end whatever any given bound rules out; return how many went.
 
-        By ``max_bytes`` the sizes of all that stays are read, which takes a request for 256 messages.
+        By ``max_bytes`` what stays is read, to know its sizes, which takes a request for 256 messages.
         """
         return await self._do(self._trim, log, upto, older_than, max_count, max_bytes)
 
@@ -196,19 +196,29 @@ class Logs(Appends, LogStore, ByID):
         """Return up to where messages have to go so that those that stay keep within the bounds."""
         info = await self._link.api(f"STREAM.INFO.{log.stream}", deadline=deadline)
         count, size = int(info["state"]["messages"]), int(info["state"]["bytes"])
-        if max_bytes is None or size <= max_bytes:
-            # The server counts more than we do, so by bytes nothing has to go.
-            over = 0 if max_count is None else count - max_count
-            going = await stretch(self._link, log.stream, first - 1, over, last, log.direct, deadline)
-            return going[-1].sequence if going else 0
-        kept: list[tuple[int, int]] = []
-        after = first - 1
-        while page := await stretch(self._link, log.stream, after, PAGE, last, log.direct, deadline):
-            for got in page:
+        over = 0 if max_count is None else count - max_count
+        going = await stretch(self._link, log.stream, first - 1, over, last, log.direct, deadline)
+        bound = going[-1].sequence if going else 0
+        if max_bytes is not None and size > max_bytes:
+            # The server counts more than we do, so otherwise nothing has to go by bytes.
+            bound = max(bound, await self._too_much(log, max_bytes, last, max(first, bound + 1), deadline))
+        return bound
+
+    async def _too_much(self, log: Log, max_bytes: int, last: int, first: int, deadline: float) -> int:
+        """Return the newest sequence that does not fit into a size with all behind it, 0 if all do."""
+        end, width = last, PAGE
+        while end >= first:
+            after = max(first - 1, end - width)
+            page = await stretch(self._link, log.stream, after, width, end, log.direct, deadline)
+            for got in reversed(page):
                 stored = self._stored(log, got)
-                kept.append((got.sequence, len(stored.headers) + len(stored.body)))
-            after = page[-1].sequence
-        return surplus(kept, max_count, max_bytes)
+                max_bytes -= len(stored.headers) + len(stored.body)
+                if max_bytes < 0:
+                    return got.sequence
+            end = after
+            # Where much was removed, sequences say little about how many messages there are.
+            width = PAGE if len(page) > PAGE // 4 else 2 * width
+        return 0
 
     async def _trim_queue(
         self, log: Log, bounds: list[int], max_count: int | None, max_bytes: int | None, deadline: float

@@ -1,25 +1,24 @@
 """The catalogue: a log is a stream, and its metadata say what its name cannot."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass, field
 from secrets import token_hex
 from typing import Any
-
-from nats.aio.msg import Msg
 
 from sssnbus.errors import ChannelKindMismatch, IncompatibleStore, MessageCorrupt
 from sssnbus.stored import Stored
 from sssnbus.stores.base import DEAD, Catalogue, Counts, Kind, LogInfo, News, Usage
 from sssnbus.stores.nats import stream
+from sssnbus.stores.nats.change import GONE
 from sssnbus.stores.nats.failure import Missing
 from sssnbus.stores.nats.fetch import on_subjects
 from sssnbus.stores.nats.message import decode
 from sssnbus.stores.nats.mirror import Mirror
 from sssnbus.stores.nats.names import digest
 from sssnbus.stores.nats.record import Hints
-from sssnbus.stores.nats.table import GONE
 from sssnbus.stores.nats.tail import Tail
+from sssnbus.stores.nats.wire import Incoming
 
 
 @dataclass
@@ -35,15 +34,25 @@ class Log:
     """Whether the server answers for single messages at once; in a cluster only the leader may."""
     mirror: Mirror | None = None
     tail: Tail | None = None
+    followed: bool = False
+    """Whether a tail brings its messages, or is about to."""
     own: set[str] = field(default_factory=set)
-    """Ids that were appended through this store and have not come back by the tail."""
+    """Ids of what is on its way from here, and of what may still come back by the tail."""
     appended: int = 0
     """The newest message that this store knows to be there."""
     fresh: list[Stored] = field(default_factory=list)
     """What the tail brought in this round of the loop."""
 
+    def stored(self, ids: Iterable[str], last: int) -> None:
+        """Take note that messages from here are stored, up to a sequence."""
+        self.appended = max(self.appended, last)
+        if not self.followed:
+            self.own.difference_update(ids)
+
     def stop(self) -> None:
         """End what follows it."""
+        self.followed = False
+        self.own.clear()
         if self.tail is not None:
             self.tail.stop()
             self.tail = None
@@ -193,7 +202,7 @@ class Logbook(Hints, Catalogue):
             del self._logs[log.name]
         log.stop()
         if log.mirror is not None:
-            self._link.spawn(log.mirror.stop(self._deadline(0)), "forget")
+            log.mirror.abandon()
             log.mirror = None
         self._ring()
 
@@ -206,41 +215,39 @@ class Logbook(Hints, Catalogue):
             return
         deadline = self._deadline()
 
-        def take(message: Msg, sequence: int, stamp: float) -> None:
+        def take(message: Incoming, sequence: int, stamp: float) -> None:
             self._took(log, message, sequence)
 
-        info = await self._link.api(f"STREAM.INFO.{log.stream}", deadline=deadline)
-        last = int(info["state"]["last_seq"])
-        if log.tail is not None:
-            return
-        tail = log.tail = Tail(
-            self._link,
-            log.stream,
-            last,
-            take,
-            on_gap=self._ring,
-            on_missing=lambda: self._forget(log),
-        )
+        # Before the question for the end: what is on its way from here may lie behind that, and is no news.
+        log.followed, tail = True, None
         try:
+            info = await self._link.api(f"STREAM.INFO.{log.stream}", deadline=deadline)
+            if log.tail is not None:
+                return
+            tail = log.tail = Tail(
+                self._link,
+                log.stream,
+                int(info["state"]["last_seq"]),
+                take,
+                on_gap=self._ring,
+                on_missing=lambda: self._forget(log),
+            )
             await tail.start(deadline)
         except BaseException:
             # Or else it would be taken for one that brings news, and nobody would try again.
-            tail.stop()
             if log.tail is tail:
-                log.tail = None
+                log.stop()
             raise
         # What came between the question for the end and now has to be looked for.
         self._ring()
 
-    def _took(self, log: Log, message: Msg, sequence: int) -> None:
+    def _took(self, log: Log, message: Incoming, sequence: int) -> None:
         id = self._names.identified(message.subject)[0]
         if id in log.own:
             log.own.discard(id)
             return
         try:
-            stored = decode(
-                self._names, log.hash, message.subject, sequence, message.headers or {}, message.data
-            )
+            stored = decode(self._names, log.hash, message.subject, sequence, message.headers, message.data)
         except MessageCorrupt:
             # Who reads it is told.
             self._ring()

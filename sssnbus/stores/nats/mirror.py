@@ -6,17 +6,18 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from typing import Final
 
-from nats.aio.msg import Msg
-
 from sssnbus.errors import BusError, ClosedError, MessageCorrupt
+from sssnbus.stores.nats.bodies import Reader
+from sssnbus.stores.nats.change import RELEASE, Change
 from sssnbus.stores.nats.failure import Absent, Missing
-from sssnbus.stores.nats.fetch import Gatherer
-from sssnbus.stores.nats.journal import MAX_CHANGES, Journal
+from sssnbus.stores.nats.journal import Journal
 from sssnbus.stores.nats.link import Link
 from sssnbus.stores.nats.message import facts
 from sssnbus.stores.nats.names import Names
-from sssnbus.stores.nats.table import ACK, GONE, RELEASE, Change, Table
+from sssnbus.stores.nats.table import Table
 from sssnbus.stores.nats.tail import Tail
+from sssnbus.stores.nats.wire import Incoming
+from sssnbus.stores.nats.writer import parts
 
 _log = logging.getLogger(__name__)
 
@@ -68,18 +69,15 @@ class Mirror:
             names.journal(log, incarnation),
             names.entry(log, incarnation),
             self.table,
-            on_news,
-            self._give_back,
-            on_missing,
-            self._tidy,
+            self,
         )
         self._link, self._names, self._log = link, names, log
         self._stream = names.stream(log)
-        self._on_news = on_news
+        self.news, self.missing = on_news, on_missing
         self.messages = Tail(
             link, self._stream, 0, self._take, headers_only=True, on_gap=on_news, on_missing=on_missing
         )
-        self.bodies = Gatherer(link, self._stream, direct)
+        self.bodies = Reader(link, self._stream, direct, self.table.next_to)
         self.own: set[str] = set()
         """Ids that were appended through this store, whose news is none."""
         self._mutex = asyncio.Lock()
@@ -100,6 +98,10 @@ class Mirror:
                 await self.messages.sync(deadline)
                 self._loaded = True
 
+    def holds(self, sequence: int) -> bool:
+        """Return whether the table holds the messages up to this one."""
+        return self._loaded and self.messages.position >= sequence
+
     async def sync(self, deadline: float) -> int:
         """Return when the table holds everything that was done before this was called, by anybody.
 
@@ -110,17 +112,10 @@ class Mirror:
         return last
 
     async def commit(self, changes: Sequence[Change]) -> list[int]:
-        """Change the queue and return what each change came to; what is gone leaves the stream soon after."""
+        """Change the queue and return what each change came to."""
         results: list[int] = []
-        for start in range(0, len(changes), MAX_CHANGES):
-            part = changes[start : start + MAX_CHANGES]
-            done = await self.journal.commit(part)
-            results += done
-            self.remove_soon(
-                change[1]
-                for change, came in zip(part, done, strict=True)
-                if came and change[0] in (ACK, GONE)
-            )
+        for part in parts(changes, self._link.max_payload):
+            results += await self.journal.commit(part)
         return results
 
     def remove_soon(self, sequences: Iterable[int]) -> None:
@@ -135,7 +130,7 @@ class Mirror:
         """Let go now of what would be removed in time."""
         if self._remover is not None:
             self._hurry.set()
-            await asyncio.wait([self._remover])
+            await asyncio.wait([self._remover], timeout=self._link.timeout)
             self._hurry.clear()
         await self.journal.compact()
 
@@ -147,9 +142,9 @@ class Mirror:
             await asyncio.wait([self._remover], timeout=max(0.0, deadline - loop.time()))
         self.abandon()
 
-    def _take(self, message: Msg, sequence: int, stamp: float) -> None:
+    def _take(self, message: Incoming, sequence: int, stamp: float) -> None:
         try:
-            found = facts(self._names, self._log, message.subject, sequence, message.headers or {}, stamp)
+            found = facts(self._names, self._log, message.subject, sequence, message.headers, stamp)
         except MessageCorrupt as error:
             _log.error("%s It stays where it is.", error)
             self._orderly = False
@@ -158,7 +153,7 @@ class Mirror:
         if found.id in self.own:
             self.own.discard(found.id)
         else:
-            self._on_news()
+            self.news()
 
     def give_back(self, holds: Iterable[tuple[int, str]]) -> None:
         """Release, sooner or later, what is held by tokens that nobody has, as if it had never been taken.
@@ -168,9 +163,6 @@ class Mirror:
         changes: list[Change] = [[RELEASE, sequence, token, None, False, None] for sequence, token in holds]
         if changes:
             self._link.spawn(self._commit_at_last(changes), "give-back")
-
-    def _give_back(self, claims: list[Change]) -> None:
-        self.give_back((change[1], change[3]) for change in claims)
 
     async def _commit_at_last(self, changes: list[Change]) -> None:
         pause = _PAUSES[0]
@@ -239,7 +231,7 @@ class Mirror:
             # Somebody else was faster.
             return
 
-    async def _tidy(self, revision: int) -> None:
+    async def tidy(self, revision: int) -> None:
         old = [sequence for sequence, entry in self.table.gone.items() if entry <= revision]
         info = await self._link.api(f"STREAM.INFO.{self._stream}", deadline=self._link.deadline())
         first = int(info["state"]["first_seq"])

@@ -8,11 +8,11 @@ from sssnbus.stores.base import Delay, Fencing, OrderingKey, Priority, Selective
 from sssnbus.stores.nats.access import Access
 from sssnbus.stores.nats.append import MAX_FLYING
 from sssnbus.stores.nats.portable import Restoring
-from sssnbus.stores.nats.queue import Queues
 from sssnbus.stores.nats.settings import Settings
+from sssnbus.stores.nats.transfer import Transfers
 
 
-class NATSStore(Queues, Restoring, SelectiveClaim, Priority, Delay, OrderingKey, Fencing):
+class NATSStore(Transfers, Restoring, SelectiveClaim, Priority, Delay, OrderingKey, Fencing):
     """A server or cluster of NATS with JetStream, shared by any number of processes of any machine.
 
     A log is a stream, a topic is the end of a message's subject, a sequence is the stream's own. What

@@ -8,68 +8,15 @@ says what it found, a revision or a token, and is void if that is not so any mor
 the journal therefore comes to the same state, and nobody has to know what time it was.
 """
 
-from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from heapq import heapify, heappop, heappush
-from typing import Any, Final
+from typing import Any
 
 from sssnbus.stores.base import Counts, Selection, Standing, State
+from sssnbus.stores.nats.agenda import Agenda
+from sssnbus.stores.nats.change import ACK, CLAIM, DONE, EXTEND, GONE, TRIM, Change
+from sssnbus.stores.nats.lines import Lines
 from sssnbus.stores.nats.message import Facts
-
-CLAIM: Final = "c"
-EXTEND: Final = "x"
-ACK: Final = "a"
-DONE: Final = "d"
-RELEASE: Final = "r"
-GONE: Final = "g"
-TRIM: Final = "t"
-
-Change = list[Any]
-"""One step of a journal: what kind, which message, what it must have found, and what becomes of it.
-
-``[c, sequence, revision, token, worker, owner or None, end or None]`` · ``[x, sequence, token, end]`` ·
-``[a, sequence, token]`` · ``[d, sequence, token]`` · ``[r, sequence, token, rest or None, counted, error]`` ·
-``[g, sequence, revision or None]`` · ``[t, upto]``
-"""
-
-
-@dataclass(slots=True)
-class Row:
-    """One message and its state."""
-
-    sequence: int
-    facts: Facts | None = None
-    """None until the message itself was met: its journal may be ahead."""
-    revision: int = 0
-    """The journal entry that changed it last."""
-    attempt: int = 0
-    error: str | None = None
-    token: str | None = None
-    owner: str | None = None
-    """The store that renews the lease; None: only time ends it."""
-    ends: float | None = None
-    """When the lease ends, by elapsed time."""
-    rest: float | None = None
-    """When it is ready again, by elapsed time."""
-    started: bool = False
-    """Whether it was handed out before, so that its own due time is over."""
-    done: bool = False
-
-    @property
-    def attempts(self) -> int:
-        """How often it was handed out, elsewhere too; the journal may have counted before it was met."""
-        return self.attempt + (self.facts.attempt if self.facts is not None else 0)
-
-    @property
-    def last_error(self) -> str | None:
-        """What the last failed attempt reported, here or elsewhere."""
-        return self.error if self.error is not None or self.facts is None else self.facts.error
-
-    @property
-    def due(self) -> float | None:
-        """When it may be handed out first, by wall time."""
-        return None if self.started or self.facts is None else self.facts.due
+from sssnbus.stores.nats.row import Row
 
 
 class Table:
@@ -94,11 +41,8 @@ class Table:
         self.done = 0
         self.unknown = 0
         self._is_dead = is_dead
-        self._ready: list[tuple[int, int]] = []
-        self._dues: list[tuple[float, int]] = []
-        self._rests: list[tuple[float, int]] = []
-        self._ends: list[tuple[float, int]] = []
-        self._lines: dict[str, OrderedDict[int, None]] = {}
+        self._lines = Lines()
+        self._agenda = Agenda(self.rows, self._lines, is_dead)
 
     @property
     def depth(self) -> int:
@@ -124,9 +68,9 @@ class Table:
         if facts.done and not row.done:
             row.done = True
             self.done += 1
-        if facts.key is not None and not row.done:
-            self._line(facts.key, sequence)
-        self._offer(row)
+        if not row.done:
+            self._lines.join(row)
+        self._agenda.offer(row)
 
     def discard(self, row: Row, revision: int) -> None:
         """Forget a message."""
@@ -182,9 +126,22 @@ class Table:
         found = [n for n, row in self.rows.items() if after < n <= upto and row.facts is not None]
         return sorted(found)[:limit]
 
+    def next_to(self, sequence: int, count: int, size: int) -> list[int]:
+        """Return messages right behind one that a claim could get next, within a number and a size."""
+        found: list[int] = []
+        for number in range(sequence + 1, sequence + 1 + count):
+            row = self.rows.get(number)
+            if row is None or row.facts is None or row.token is not None or number in self.reserved:
+                continue
+            size -= row.facts.size
+            if size < 0:
+                break
+            found.append(number)
+        return found
+
     def pick(self, limit: int, select: Selection | None, wall: float, elapsed: float) -> list[Row]:
         """Return and reserve what a claim shall get: highest priority first, then oldest first."""
-        self.refresh(wall, elapsed)
+        self._agenda.refresh(wall, elapsed)
         picked: list[Row] = []
         if select is not None:
             found = [
@@ -196,8 +153,8 @@ class Table:
             picked = found[: max(limit, 0)]
             self.reserved.update(row.sequence for row in picked)
             return picked
-        while self._ready and len(picked) < limit:
-            row = self.rows.get(heappop(self._ready)[1])
+        while len(picked) < limit and (sequence := self._agenda.next()) is not None:
+            row = self.rows.get(sequence)
             if row is None or row.sequence in self.reserved or not self.is_ready(row, wall, elapsed):
                 # Whatever makes it ready offers it again.
                 continue
@@ -210,17 +167,12 @@ class Table:
         for row in rows:
             self.reserved.discard(row.sequence)
             if self.rows.get(row.sequence) is row:
-                self._offer(row)
+                self._agenda.offer(row)
 
     def next_due(self, wall: float, elapsed: float) -> float | None:
         """Return the seconds until something becomes ready by time alone."""
-        self.refresh(wall, elapsed)
-        firsts = (
-            (self._first(self._ends, lambda row: row.ends if row.token is not None else None), elapsed),
-            (self._first(self._dues, lambda row: row.due if self._waits(row) else None), wall),
-            (self._first(self._rests, lambda row: row.rest if self._waits(row) else None), elapsed),
-        )
-        return min((when - now for when, now in firsts if when is not None), default=None)
+        self._agenda.refresh(wall, elapsed)
+        return self._agenda.next_due(wall, elapsed)
 
     def counts(self, wall: float, elapsed: float) -> Counts:
         """Return how many messages are in each state."""
@@ -230,7 +182,7 @@ class Table:
                 continue
             if row.token is not None and self.held(row, elapsed):
                 leased += 1
-            elif self._is_early(row, wall, elapsed) and self._is_head(row):
+            elif self._is_early(row, wall, elapsed) and self._lines.is_head(row):
                 delayed += 1
         return Counts(self.depth - delayed - leased, delayed, leased, self.done)
 
@@ -247,7 +199,7 @@ class Table:
         if self._is_early(row, wall, elapsed):
             due = row.due if row.due is not None else wall + (row.rest or 0.0) - elapsed
         # Behind the head of its key it counts as ready, whatever its own delay.
-        state = State.DELAYED if due is not None and self._is_head(row) else State.READY
+        state = State.DELAYED if due is not None and self._lines.is_head(row) else State.READY
         return Standing(state, row.attempts, due, row.last_error)
 
     def foreign_owners(self, own: str) -> set[str]:
@@ -259,17 +211,7 @@ class Table:
         """See what an owner held, who is known to be gone now, as ready."""
         for sequence in self.leased:
             if self.rows[sequence].owner == owner:
-                self._offer(self.rows[sequence])
-
-    # Time
-
-    def refresh(self, wall: float, elapsed: float) -> None:
-        """Offer what has become ready by time."""
-        for heap, now in ((self._dues, wall), (self._rests, elapsed), (self._ends, elapsed)):
-            while heap and heap[0][0] <= now:
-                row = self.rows.get(heappop(heap)[1])
-                if row is not None:
-                    self._push_ready(row)
+                self._agenda.offer(self.rows[sequence])
 
     # Changes
 
@@ -305,7 +247,7 @@ class Table:
             if not self._end(row, change, revision):
                 return 1
         row.revision = revision
-        self._offer(row)
+        self._agenda.offer(row)
         return 1
 
     def _end(self, row: Row, change: Change, revision: int) -> bool:
@@ -329,6 +271,12 @@ class Table:
             row.attempt -= not change[4]
             row.error = change[5] or row.error
         return True
+
+    def _leave_line(self, row: Row) -> None:
+        """Let the next one of its key come."""
+        head = self._lines.leave(row)
+        if head is not None:
+            self._agenda.offer(self.rows[head])
 
     def _remove(self, rows: list[Row], revision: int) -> int:
         count = sum(row.facts is not None for row in rows)
@@ -362,8 +310,7 @@ class Table:
         self.gone = {sequence: revision for first, last in gone for sequence in range(first, last + 1)}
         self.floor = floor
         self.done = self.unknown = 0
-        for heap in (self._ready, self._dues, self._rests, self._ends):
-            heap.clear()
+        self._agenda.clear()
         for sequence, revision, attempt, error, token, owner, ends, rest, started in rows:
             self.rows[sequence] = Row(
                 sequence, None, revision, attempt, error, token, owner, ends, rest, bool(started)
@@ -379,71 +326,16 @@ class Table:
     # Inside
 
     def _is_open(self, row: Row, elapsed: float) -> bool:
-        return row.facts is not None and not row.done and not self.held(row, elapsed) and self._is_head(row)
+        return (
+            row.facts is not None
+            and not row.done
+            and not self.held(row, elapsed)
+            and self._lines.is_head(row)
+        )
 
     def _is_early(self, row: Row, wall: float, elapsed: float) -> bool:
         due, rest = row.due, row.rest
         return (due is not None and due > wall) or (rest is not None and rest > elapsed)
-
-    def _waits(self, row: Row) -> bool:
-        return row.token is None and not row.done and row.facts is not None and self._is_head(row)
-
-    def _is_head(self, row: Row) -> bool:
-        facts = row.facts
-        if facts is None or facts.key is None:
-            return True
-        return next(iter(self._lines[facts.key])) == row.sequence
-
-    def _line(self, key: str, sequence: int) -> None:
-        line = self._lines.setdefault(key, OrderedDict())
-        last = next(reversed(line)) if line else 0
-        line[sequence] = None
-        if sequence < last:
-            self._lines[key] = OrderedDict.fromkeys(sorted(line))
-
-    def _leave_line(self, row: Row) -> None:
-        """Take a message out of the line of its key; the next one may be ready then."""
-        if row.facts is None or row.facts.key is None:
-            return
-        line = self._lines.get(row.facts.key)
-        if line is None or row.sequence not in line:
-            return
-        del line[row.sequence]
-        if not line:
-            del self._lines[row.facts.key]
-        else:
-            self._offer(self.rows[next(iter(line))])
-
-    def _offer(self, row: Row) -> None:
-        """Put a message where it is looked for, whatever its state."""
-        if row.done or row.facts is None:
-            return
-        if row.token is not None and row.ends is not None:
-            heappush(self._ends, (row.ends, row.sequence))
-        if row.due is not None:
-            heappush(self._dues, (row.due, row.sequence))
-        elif row.rest is not None:
-            heappush(self._rests, (row.rest, row.sequence))
-        elif row.token is None or (row.owner is not None and self._is_dead(row.owner)):
-            self._push_ready(row)
-
-    def _push_ready(self, row: Row) -> None:
-        if row.facts is None:
-            return
-        heappush(self._ready, (-row.facts.priority, row.sequence))
-        if len(self._ready) > 4 * len(self.rows) + 1000:
-            self._ready = list(set(self._ready))
-            heapify(self._ready)
-
-    def _first(self, heap: list[tuple[float, int]], now: Callable[[Row], float | None]) -> float | None:
-        """Return the lowest entry that still says what its row says."""
-        while heap:
-            when, sequence = heap[0]
-            row = self.rows.get(sequence)
-            if row is not None and now(row) == when:
-                return when
-            heappop(heap)
-        return None
 
 
 def _rank(row: Row) -> tuple[int, int]:

@@ -6,11 +6,10 @@ from collections.abc import Callable
 from secrets import token_hex
 from typing import Any, Final
 
-from nats.aio.msg import Msg
-
 from sssnbus.errors import BusError, StoreUnavailable
-from sssnbus.stores.nats.failure import Absent, Lost, Missing
+from sssnbus.stores.nats.failure import Absent, Missing
 from sssnbus.stores.nats.link import Link
+from sssnbus.stores.nats.wire import Incoming
 
 _log = logging.getLogger(__name__)
 
@@ -20,7 +19,10 @@ HEARTBEAT: Final = 5.0
 _LOOK: Final = 0.02
 """Seconds without a delivery after which it is looked whether one is due at all."""
 
-Take = Callable[[Msg, int, float], None]
+_PATIENCE: Final = 2.0
+"""Seconds without a delivery that is due after which the tail is begun anew."""
+
+Take = Callable[[Incoming, int, float], None]
 """Gets a message, its sequence and when the server stored it."""
 
 
@@ -112,17 +114,27 @@ class Tail:
         Raises:
             Missing: there is no such stream.
         """
+        loop = asyncio.get_running_loop()
         last = await self._last(deadline)
+        patience = loop.time() + _PATIENCE
         while self.position < last:
             if await self._move(deadline):
+                patience = loop.time() + _PATIENCE
+                continue
+            if await self._last(deadline) < last:
+                # A new leader that has not caught up yet would call removed what it does not have.
                 continue
             # What is missing may have been removed before it came here.
             there = await self._following(deadline)
             if there is None or there > last:
                 self._reach(last)
+            elif loop.time() > patience:
+                # The consumer may have gone with its server, which its heartbeats would tell much later.
+                self._restart()
+                patience = loop.time() + _PATIENCE
         return last
 
-    def deliver(self, message: Msg, parts: list[str]) -> None:
+    def deliver(self, message: Incoming, parts: list[str]) -> None:
         if int(parts[4]) != self._next:
             self._restart()
             return
@@ -132,20 +144,20 @@ class Tail:
             self._take(message, sequence, int(parts[5]) / 1e9)
         self._reach(sequence)
 
-    def control(self, message: Msg) -> None:
-        headers = message.headers or {}
-        if headers.get("Status") != "100":
+    def control(self, message: Incoming) -> None:
+        if message.status != "100":
             # It was deleted, or its place in the cluster has changed.
             self._restart()
             return
         self._watch()
-        last = headers.get("Nats-Last-Consumer")
+        last = message.headers.get("Nats-Last-Consumer")
         if last is not None and int(last) != self._next - 1:
             self._restart()
             return
-        answer = message.reply or headers.get("Nats-Consumer-Stalled")
+        answer = message.reply or message.headers.get("Nats-Consumer-Stalled")
         if answer:
-            self._link.spawn(self._answer(answer), "flow-control")
+            # Flow control; if it is lost the tail starts again with the connection.
+            self._link.send(answer)
 
     def resume(self) -> None:
         self._restart()
@@ -227,11 +239,4 @@ class Tail:
             await self._link.api(f"CONSUMER.DELETE.{self._stream}.{name}", deadline=self._link.deadline(1.0))
         except (BusError, Missing):
             # It ends by itself.
-            return
-
-    async def _answer(self, subject: str) -> None:
-        try:
-            await self._link.send(subject, b"")
-        except Lost:
-            # The tail starts again with the connection.
             return

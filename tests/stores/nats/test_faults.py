@@ -127,6 +127,39 @@ async def test_news_after_a_restart(server: Server) -> None:
     await store.aclose()
 
 
+async def test_own_messages_are_no_news_from_the_first_one_on(server: Server) -> None:
+    """What a store writes while it begins to follow a log does not come back to it as somebody else's."""
+    store, other = await opened(store_at(server.port)), store_at(server.port)
+    other._names, other._settings = store._names, store._settings
+    await opened(other)
+    real, asked, go = store._link.api, asyncio.Event(), asyncio.Event()
+
+    async def slow(verb: str, *args: Any, **named: Any) -> Any:
+        answer = await real(verb, *args, **named)
+        if verb == f"STREAM.INFO.{store._logs['a'].stream}" and not go.is_set():
+            asked.set()
+            await go.wait()
+        return answer
+
+    store._link.api = slow  # type: ignore[method-assign]  # a fault that no proxy can time
+    heard: list[object] = []
+    end = store.watch(lambda: None, lambda news: heard.extend(value(one) for one in news.messages))
+    await asked.wait()
+    await store.append([draft("a", "own")])
+    await store.append([draft("a", "own"), draft("a", "own")])
+    go.set()
+    await until(lambda: store._logs["a"].tail is not None)
+    await other.append([draft("a", "other")])
+    await until(lambda: "other" in heard)
+    assert heard == ["other"]
+    await until(lambda: not store._logs["a"].own)
+    end()
+    await store.append([draft("q", 1)])
+    assert store._logs["q"].own == set()
+    await other.aclose()
+    await store.aclose()
+
+
 async def test_what_was_not_seen_is_not_taken_for_removed(server: Server) -> None:
     """A queue whose news does not come through waits for it; it does not pass it over, or purge it."""
     store = await opened(store_at(server.port, timeout=1.5))
@@ -144,6 +177,52 @@ async def test_what_was_not_seen_is_not_taken_for_removed(server: Server) -> Non
     assert mirror.messages.position == 1
     mirror.messages.resume()
     assert await retried(lambda: store.counts("q")) == Counts(ready=2)
+    await store.aclose()
+
+
+async def test_consumers_that_have_gone_without_a_word(server: Server) -> None:
+    """If nothing is delivered any more that is due, the tail is begun anew before the time is over."""
+    store = await opened(store_at(server.port))
+    other = NATSStore(store._access, store._settings)
+    await opened(other)
+    await store.append([draft("q", 1)])
+    assert (await store.counts("q")).ready == 1
+    mirror = store._logs["q"].mirror
+    assert mirror is not None
+    assert mirror.journal._tail is not None
+    store._link.ignore(mirror.messages._name)
+    store._link.ignore(mirror.journal._tail._name)
+    await other.append([draft("q", 2), draft("q", 3)])
+    (held,) = (await other.claim("q", worker="o", lease=60)).leases
+    leases = (await store.claim("q", worker="w", lease=60, limit=9)).leases
+    assert [value(one.stored) for one in leases] == [2, 3]
+    assert await other.settle("q", [Ack(held.stored.sequence, held.token)]) == [True]
+    await other.aclose()
+    await store.aclose()
+
+
+async def test_a_leader_that_lags_calls_nothing_removed(server: Server) -> None:
+    """What a server does not have is passed over only if it has all that came behind it."""
+    store = await opened(store_at(server.port, timeout=1.0))
+    await store.append([draft("q", 1)])
+    assert (await store.counts("q")).ready == 1
+    mirror = store._logs["q"].mirror
+    assert mirror is not None
+    store._link.ignore(mirror.messages._name)
+    await store.append([draft("q", 2)])
+    await mirror.remove_now([2])
+    told = [2]
+
+    async def lagging(deadline: float) -> int:
+        return told.pop() if told else 1
+
+    real, mirror.messages._last = mirror.messages._last, lagging  # type: ignore[method-assign]  # no fault does that
+    with pytest.raises(StoreUnavailable):
+        await store.counts("q")
+    assert mirror.messages.position == 1
+    mirror.messages._last = real  # type: ignore[method-assign]
+    assert await store.counts("q") == Counts(ready=1)
+    assert mirror.messages.position == 2
     await store.aclose()
 
 
@@ -544,12 +623,12 @@ async def test_what_nobody_holds_is_given_back_at_last(server: Server) -> None:
     assert mirror is not None
     real, failures = mirror.journal.commit, 2
 
-    async def failing(changes: Any) -> list[int]:
+    def failing(changes: Any) -> Any:
         nonlocal failures
         if failures:
             failures -= 1
             raise StoreUnavailable("it is away")
-        return await real(changes)
+        return real(changes)
 
     mirror.journal.commit = failing  # type: ignore[method-assign]  # a fault that no proxy can time
     mirror.give_back([(1, lease.token)])
@@ -591,18 +670,8 @@ async def test_entry_that_came_back_although_its_answer_did_not(server: Server) 
     assert (await store.counts("q")).ready == 1
     mirror = store._logs["q"].mirror
     assert mirror is not None
-    real, entry = store._link.request, mirror.journal._subject
-
-    async def lossy(subject: str, *args: Any, **named: Any) -> Any:
-        answer, before = await real(subject, *args, **named), mirror.journal.applied
-        if subject == entry:
-            await until(lambda: mirror.journal.applied > before or mirror.table.leased != set())
-            raise OutcomeUnknown(store.url, "a change of a queue")
-        return answer
-
-    store._link.request = lossy  # type: ignore[method-assign]  # a fault that no proxy can time
+    mirror.journal._writer._answered = lambda *_: None  # type: ignore[method-assign]  # no proxy can do that
     (lease,) = (await store.claim("q", worker="w", lease=60)).leases
-    store._link.request = real  # type: ignore[method-assign]
     assert await store.settle("q", [Ack(1, lease.token)]) == [True]
     await store.aclose()
 
@@ -618,7 +687,8 @@ async def test_older_snapshot_that_ends_later(server: Server) -> None:
     state, at = to_json(mirror.table.snapshot()).decode(), journal.applied
     await store.claim("q", worker="w", lease=60, limit=1)
     await journal.compact()
-    await journal._publish(to_json({"s": ["late", at, 1, state, 0]}), "late", "a snapshot")
+    late = to_json({"s": ["late", at, 1, state, 0]})
+    await journal._writer.publish(late, "late", "a snapshot", store._deadline())
     other = await opened(NATSStore(store._access, store._settings))
     assert (await other.counts("q"))[:3] == (1, 0, 2)
     await other.aclose()

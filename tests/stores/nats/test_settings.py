@@ -216,9 +216,9 @@ asyncio.run(main())
 
 async def test_old_server(tmp_path: Path, store: NATSStore, monkeypatch: pytest.MonkeyPatch) -> None:
     """A server that cannot take several messages as one is refused with both versions."""
-    monkeypatch.setattr("sssnbus.stores.nats.core.OLDEST", (99, 0))
+    monkeypatch.setattr("sssnbus.stores.nats.core.OLDEST", (99, 0, 0))
     with pytest.raises(
-        IncompatibleStore, match=r"its server is version 2\.\d+\.\d+, and 99\.0 is the oldest"
+        IncompatibleStore, match=r"its server is version 2\.\d+\.\d+, and 99\.0\.0 is the oldest"
     ):
         await NATSStore(store._access, Settings(prefix=prefix())).open()
 

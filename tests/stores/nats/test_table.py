@@ -3,8 +3,9 @@
 from pydantic_core import from_json, to_json
 
 from sssnbus.stores.base import Counts
+from sssnbus.stores.nats.change import ACK, CLAIM, EXTEND, GONE, RELEASE, TRIM, Change
 from sssnbus.stores.nats.message import Facts
-from sssnbus.stores.nats.table import ACK, CLAIM, EXTEND, GONE, RELEASE, TRIM, Change, Table, spans
+from sssnbus.stores.nats.table import Table, spans
 
 
 def table(*facts: Facts) -> Table:

@@ -1,0 +1,115 @@
+"""The one place that uses the inside of nats-py: to hand over at once what is read, and to send together.
+
+By its own way each message passes a queue and a task of its subscription, each command passes those of the
+flusher, and headers are taken apart whether or not anybody reads them. That made up a third of a request.
+"""
+
+import asyncio
+import re
+from collections.abc import Callable, Mapping
+from typing import Final
+
+from nats.aio.client import Client
+
+from sssnbus.errors import PayloadTooLarge
+
+_UNFIT: Final = re.compile(r"[ \t\r\n]")
+_BREAK: Final = re.compile(r"[\r\n]")
+_NO_HEADERS: Final[Mapping[str, str]] = {}
+
+
+class Incoming:
+    """A message from the server; its headers are taken apart when somebody asks for them."""
+
+    __slots__ = ("_block", "_headers", "data", "reply", "subject")
+
+    def __init__(self, subject: str, reply: str, data: bytes, block: bytes | None = None) -> None:
+        self.subject, self.reply, self.data, self._block = subject, reply, data, block
+        self._headers = None if block else _NO_HEADERS
+
+    @property
+    def status(self) -> str | None:
+        """What the server says in place of a message, three digits; None: it is a message."""
+        # NATS/1.0 503
+        return self._block[9:12].decode() if self._block and self._block[8:9] == b" " else None
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """The headers by their names."""
+        if self._headers is None:
+            assert self._block is not None, "without it there are none"
+            found = {}
+            for line in self._block.decode("utf-8", "replace").split("\r\n")[1:]:
+                name, colon, text = line.partition(":")
+                if colon:
+                    found[name.strip()] = text.strip()
+            self._headers = found
+        return self._headers
+
+
+class Wire(Client):
+    """A connection whose messages go to one function."""
+
+    def __init__(self, take: Callable[[Incoming], None]) -> None:
+        """Make a client that is not connected yet.
+
+        Args:
+            take: Gets each message of each subscription as it is read; must not wait, nor raise.
+        """
+        super().__init__()
+        self._take = take
+        self._outgoing: list[bytes] = []
+
+    async def _process_msg(
+        self, sid: int, subject: bytes, reply: bytes, data: bytes, headers: bytes | None
+    ) -> None:
+        if sid in self._subs:
+            self._take(Incoming(subject.decode(), reply.decode(), data, headers))
+
+    def post(
+        self, subject: str, payload: bytes, reply: str = "", headers: Mapping[str, str] | None = None
+    ) -> None:
+        """Send a message, with all others of this round of the loop; what finds no connection is lost.
+
+        Raises:
+            PayloadTooLarge: the server would end the connection for it.
+            ValueError: a subject or a header would break out of its line.
+        """
+        if _UNFIT.search(subject) or (headers and any(map(_BREAK.search, headers.values()))):
+            raise ValueError(f"a subject has no spaces, and a header no line breaks: {subject!r}")
+        size = len(payload)
+        if headers:
+            lines = "".join([f"{name}: {text}\r\n" for name, text in headers.items()])
+            block = f"NATS/1.0\r\n{lines}\r\n".encode()
+            size += len(block)
+            start = f"HPUB {subject} {reply} {len(block)} {size}\r\n".encode() + block
+        else:
+            start = f"PUB {subject} {reply} {size}\r\n".encode()
+        if size > self.max_payload:
+            raise PayloadTooLarge(size, self.max_payload)
+        if not self._outgoing:
+            asyncio.get_running_loop().call_soon(self._send)
+        self._outgoing += (start, payload, b"\r\n")
+
+    def _send(self) -> None:
+        outgoing, self._outgoing = self._outgoing, []
+        if self.is_connected and self._transport is not None:
+            self._transport.writelines(outgoing)
+
+    async def _process_op_err(self, error: Exception) -> None:
+        if not (self.is_closed or self.is_reconnecting):
+            self._abort()
+        await super()._process_op_err(error)
+
+    async def close(self) -> None:
+        """Disconnect for good."""
+        self._abort()
+        await super().close()
+
+    def _abort(self) -> None:
+        """Let go of what is not sent yet: behind a black hole an orderly end waits for it for minutes."""
+        self._pending.clear()
+        self._pending_data_size = 0
+        writer = getattr(self._transport, "_io_writer", None)
+        if writer is not None:
+            writer.transport.abort()
