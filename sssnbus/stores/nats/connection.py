@@ -23,6 +23,8 @@ _REOPEN_EVERY: Final = 1.0
 
 _DELIVERY: Final = "$JS.ACK."
 
+_SILENT: Final = "the server does not answer"
+
 
 class Listener(Protocol):
     """Gets what a consumer delivers, and its words about itself. Neither may wait."""
@@ -49,7 +51,7 @@ class Connection:
         self._inbox = ""
         self._closing = False
         self._tasks: set[asyncio.Task[None]] = set()
-        self._problem = "the server does not answer"
+        self._problem = _SILENT
         self._denied: BusError | None = None
 
     @property
@@ -123,7 +125,7 @@ class Connection:
             await wire.close()
             raise
         self._wire, self._inbox = wire, inbox
-        self._up.set()
+        self._stands()
 
     async def close(self) -> None:
         """Disconnect. Who still waits for an answer is told that there will be none."""
@@ -225,6 +227,11 @@ class Connection:
             if listener is not None:
                 listener.control(message)
 
+    def _stands(self) -> None:
+        # Why it did not before is no reason for what comes now.
+        self._problem = _SILENT
+        self._up.set()
+
     def _lose(self) -> None:
         self._up.clear()
         self._waiters.lose(TimeoutError if self._closing else Lost)
@@ -234,7 +241,7 @@ class Connection:
 
     async def _came_up(self) -> None:
         self._denied = None
-        self._up.set()
+        self._stands()
         for listener in tuple(self.listeners.values()):
             listener.resume()
 
