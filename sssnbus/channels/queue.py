@@ -22,7 +22,14 @@ from sssnbus.delivery.claims import Desk, Rules
 from sssnbus.delivery.feed import Start
 from sssnbus.delivery.head import decoder
 from sssnbus.delivery.shield import complete
-from sssnbus.errors import ClaimLost, InvalidOption, UsageError
+from sssnbus.errors import (
+    ClaimLost,
+    InvalidOption,
+    OutcomeUnknown,
+    StoreTimeout,
+    StoreUnavailable,
+    UsageError,
+)
 from sssnbus.settings import Retry, check_count, check_seconds
 from sssnbus.stored import Draft, Stored, check_name
 from sssnbus.stores.base import DEAD, Kind, Lease, Priority, QueueStore, Selection
@@ -252,6 +259,9 @@ class Queue(Channel):
             await running.desk.release_all()
         except ClaimLost as error:
             log.warning("%s", error)
+        except (StoreUnavailable, StoreTimeout, OutcomeUnknown) as error:
+            # A store that is away or busy frees it by itself, once this process is gone from it.
+            log.warning("Queue %r did not give back what it held: %s", self.id, error)
         for result in results:
             if isinstance(result, BaseException):
                 log.warning("Workers of queue %r did not end well: %s", self.id, result)

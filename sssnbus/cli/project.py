@@ -90,7 +90,9 @@ def backend_url(scheme: str, parts: Mapping[str, Any], settings: Settings) -> st
     port = f":{parts['port']}" if parts.get("port") else ""
     database = quote(str(parts.get("database") or ""), safe="")
     schema = f"?{_SPACES[scheme]}={quote(str(parts['schema']), safe='')}" if parts.get("schema") else ""
-    host = parts.get("host") or "localhost"
+    host = str(parts.get("host") or "localhost")
+    if ":" in host and not host.startswith("["):
+        host = f"[{host}]"
     return f"{scheme}://{login}{host}{port}{'/' if database or schema else ''}{database}{schema}"
 
 

@@ -9,12 +9,13 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 
 from sssnbus.delivery.feed import Feed, Gap, Lagged, Terms
 from sssnbus.delivery.handling import Begun
 from sssnbus.delivery.head import Entry
-from sssnbus.delivery.policy import OVERFLOW, PAGE, Overflow, retry_delay
+from sssnbus.delivery.policy import NOTED, OVERFLOW, PAGE, Overflow, retry_delay
 from sssnbus.errors import BusError, BusTimeout, StoreReset, SubscriptionOverflow
 from sssnbus.stored import Stored
 
@@ -310,7 +311,7 @@ class Inbox:
 
         Args:
             timeout: Seconds to wait for one, then ``BusTimeout``.
-            on_idle: Awaited before waiting.
+            on_idle: Awaited before waiting; with topics now and then meanwhile, unless there is a timeout.
 
         Raises:
             BusError: what has ended the subscription, once the buffer is empty.
@@ -327,8 +328,11 @@ class Inbox:
             if not self._behind:
                 if on_idle is not None:
                     await on_idle()
+                # What does not match wakes nobody, and moves the place of a durable one all the same.
+                noting = timeout is None and on_idle is not None and bool(self._terms.patterns)
                 if self._idle:
-                    await self.wait(timeout)
+                    with suppress(BusTimeout) if noting else nullcontext():
+                        await self.wait(NOTED if noting else timeout)
                 continue
             try:
                 await self._refill()

@@ -13,6 +13,9 @@ PAGE: Final = 256
 STRIDE: Final = 128
 """How many messages a runner handles in a row before it lets other tasks run."""
 
+NOTED: Final = 5.0
+"""Seconds after which a place is looked at again that only messages with other topics have moved."""
+
 
 class Overflow(Enum):
     """What happens to one message that finds a subscription's buffer full."""

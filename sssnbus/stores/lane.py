@@ -58,7 +58,7 @@ class Operation:
 
     def unknown(self, url: str) -> BusError:
         """Return the error for an answer that never came."""
-        return OutcomeUnknown(url, self.what)
+        return OutcomeUnknown(url, self.what.lower())
 
 
 O = TypeVar("O", bound=Operation)  # noqa: E741
@@ -166,6 +166,17 @@ class Lane(ABC, Generic[O]):
         else:
             operation.end(reason)
         return True
+
+    def _interrupt(self) -> None:
+        """See to what was under way when the task that carried it was cancelled, as by a loop that ends.
+
+        Nobody else would ever tell those who wait for it.
+        """
+        flying, self._flying = self._flying, []
+        for operation in flying:
+            if operation.stage is Stage.RUNNING:
+                operation.end(self._unknown(operation))
+        self._waiting.extendleft(each for each in reversed(flying) if each.stage is Stage.WAITING)
 
     async def _leave(self, operation: O) -> None:
         """Let a caller go who was cancelled: at once if it has not begun."""

@@ -5,7 +5,7 @@ import asyncio
 from sssnbus.errors import ClosedError, NotStarted, WrongLoop
 from sssnbus.stored import Dedupe, Stored
 from sssnbus.stores.base import Ack, Counts, Fencing, Kind, OrderedIDs, QueueStore, Records, Release
-from sssnbus.testing.bench import Bench, check, refused, same, value
+from sssnbus.testing.bench import PATIENCE, AnyStore, Bench, check, draft, refused, same, value
 
 
 @check()
@@ -71,6 +71,32 @@ async def check_another_loop(bench: Bench) -> None:
     await asyncio.to_thread(asyncio.run, elsewhere())
     await bench.write("a", 2)
     same(await bench.values("a"), [2], "the refused one left nothing")
+
+
+@check()
+async def check_ending_loop(bench: Bench) -> None:
+    """When a loop ends, which cancels every task, nobody who waits for a verb is left waiting."""
+    await bench.log("a")
+    for turns in range(8):
+        others = asyncio.all_tasks()
+        store = bench.new()
+        await store.open()
+        await store.declare("a", Kind.LOG)
+
+        async def write(store: AnyStore = store) -> None:
+            while True:
+                await store.append([draft("a", 1)])
+                # A store in memory may need no turn of the loop for its verbs.
+                await asyncio.sleep(0)
+
+        writers = [asyncio.create_task(write()) for _ in range(3)]
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        for task in asyncio.all_tasks() - others:
+            task.cancel()
+        _, left = await asyncio.wait(writers, timeout=PATIENCE / 3)
+        same(len(left), 0, "a cancelled verb ends although the tasks of its store were cancelled too")
+        await store.aclose(1.0)
 
 
 @check()

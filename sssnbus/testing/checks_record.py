@@ -4,7 +4,7 @@ import asyncio
 from contextlib import suppress
 
 from sssnbus.stores.base import Counts, Kind, QueueStore, Records, Wakeups
-from sssnbus.testing.bench import Bench, check, same
+from sssnbus.testing.bench import Bench, check, draft, same
 
 
 @check()
@@ -143,6 +143,23 @@ async def check_wakeups(bench: Bench) -> None:
     rung.clear()
     await bench.write("a", 2)
     same(rung.is_set(), False, "an ended watch is silent")
+
+
+@check(Records, Wakeups, shared=True)
+async def check_short_visits(bench: Bench) -> None:
+    """Who opens the place, writes and leaves between two looks has changed something, however often."""
+    await bench.log("a")
+    for number in range(3):
+        await bench.store.changed()
+        visitor = await bench.another()
+        await visitor.append([draft("a", number)])
+        await visitor.aclose()
+        same(await bench.store.changed(), True, "a visit between two looks is seen")
+    visitor = await bench.another()
+    await bench.store.changed()
+    await visitor.append([draft("a", 3)])
+    await visitor.aclose()
+    same(await bench.store.changed(), True, "what was written just before leaving is seen")
 
 
 @check(Records, Wakeups, shared=True)

@@ -19,6 +19,7 @@ from sssnbus import (
     SubscriptionLost,
     UnknownMessage,
 )
+from sssnbus.delivery.policy import NOTED
 from sssnbus.stores import MemoryStore, Records
 from sssnbus.testing import ManualClock, run_until_idle
 from tests.channels.tools import Failing, Gate, Recorder, cancelled, data, quiet, until
@@ -450,6 +451,26 @@ async def test_filtered_messages_move_the_place(bus: Bus) -> None:
         for n in range(4):
             await channel.write("service", n, topic="y.z")
     assert (await place(channel))[:2] == (4, 0)
+
+
+@pytest.mark.parametrize("handled", [True, False])
+async def test_filtered_messages_move_the_place_meanwhile(
+    timed: Bus, clock: ManualClock, handled: bool
+) -> None:
+    """Others see a subscription that waits for a rare topic as level, though it goes on waiting."""
+    channel = timed.broadcast("events")
+    subscription = channel.subscribe("a", Recorder() if handled else None, durable=True, topic="x.*")
+    async with subscription:
+        waiting = None if handled else asyncio.ensure_future(anext(subscription))
+        await quiet(timed)
+        for n in range(4):
+            await channel.write("service", n, topic="y.z")
+        await quiet(timed)
+        clock.advance(NOTED)
+        await quiet(timed)
+        assert await place(channel) == (4, 0, True)
+        if waiting is not None:
+            await cancelled(waiting)
 
 
 async def test_filtered_history_moves_the_place(bus: Bus) -> None:

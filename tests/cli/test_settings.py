@@ -122,6 +122,8 @@ def test_what_reaches_the_store(env: dict[str, str], durability: str, poll: floa
         ({"BACKEND": "redis", "BACKEND_PORT": "6380"}, "redis://localhost:6380"),
         ({"BACKEND": "valkey", "BACKEND_HOST": "h", "BACKEND_DATABASE": "3"}, "redis://h/3"),
         ({"BACKEND": "nats", "BACKEND_TARGET": "nats://a:1"}, "nats://a:1"),
+        ({"BACKEND": "redis", "BACKEND_HOST": "::1", "BACKEND_PORT": "1"}, "redis://[::1]:1"),
+        ({"BACKEND": "redis", "BACKEND_HOST": "[::1]"}, "redis://[::1]"),
         ({"BACKEND": "nats", "BACKEND_SCHEMA": "a.b"}, "nats://localhost/?prefix=a.b"),
         (
             {"BACKEND": "postgresql", "BACKEND_USER": "me", "BACKEND_PASSWORD": "p@ss/w", "BACKEND_HOST": "h",

@@ -51,6 +51,15 @@ def _children(parent: int) -> list[int]:
     return found
 
 
+def _runs(process: int) -> bool:
+    """Return whether a process has not ended yet; one that nobody has waited for has."""
+    try:
+        _, _, fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")
+    except OSError:
+        return False
+    return fields.split()[0] not in "ZX"
+
+
 class PostgresServer(Server):
     """A server with a database of its own; its settings are given as ``name=value``."""
 
@@ -88,15 +97,20 @@ class PostgresServer(Server):
     def kill(self) -> None:
         """End it with SIGKILL, and its children too: none of them can finish anything."""
         self._read = len(self.log.read_text()) if self.log.exists() else 0
+        children = []
         if self._process is not None:
-            # It must not make another one while the others are looked for. One that was left over would
-            # keep the next server from starting.
+            # It must not make another one while the others are looked for.
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self._process.pid, signal.SIGSTOP)
-            for child in _children(self._process.pid):
+            children = _children(self._process.pid)
+            for child in children:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(child, signal.SIGKILL)
         super().kill()
+        # One that is still at its end holds the shared memory, and keeps the next server from starting.
+        late = time.monotonic() + 10
+        while any(_runs(child) for child in children) and time.monotonic() < late:
+            time.sleep(0.001)
 
     def stop(self) -> None:
         """End it at once but in order: sessions are cut, and nothing is to be recovered."""

@@ -125,3 +125,17 @@ async def test_closing() -> None:
         await tasks[1]
     with pytest.raises(ClosedError):
         await lane.perform(Operation("late"))
+
+
+async def test_a_carrier_that_is_cancelled() -> None:
+    """Of what was under way, what has begun is told that nobody knows; the rest goes along next time."""
+    lane = Slow()
+    tasks = await asked(lane, *(Operation(name) for name in ("begun", "chosen", "waiting")))
+    lane.begin(most=2)
+    lane._flying[1].stage = Stage.WAITING
+    lane._interrupt()
+    with pytest.raises(OutcomeUnknown, match="begun"):
+        await tasks[0]
+    assert lane.begin() == ["chosen", "waiting"]
+    lane.finish("there")
+    assert await asyncio.gather(*tasks[1:]) == ["there", "there"]

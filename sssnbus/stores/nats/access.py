@@ -4,12 +4,17 @@ import os
 import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Final
 
 from nats.errors import AuthorizationError
 
+from sssnbus.errors import StoreUnavailable
+
 RECONNECT_EVERY: Final = 0.1
 """Seconds between two tries to come back."""
+
+_MARKS: Final = (b"BEGIN NATS USER JWT", b"BEGIN USER NKEY SEED")
 
 
 @dataclass(frozen=True)
@@ -34,7 +39,12 @@ class Access:
     """The name that the server's certificate must have, if it is not the one in the URL."""
 
     def options(self) -> dict[str, Any]:
-        """Return what the client has to be told."""
+        """Return what the client has to be told. It reads files.
+
+        Raises:
+            StoreUnavailable: the file of credentials cannot be used.
+            OSError: the file of certificates cannot be read.
+        """
         options: dict[str, Any] = {
             "servers": list(self.servers),
             "allow_reconnect": True,
@@ -52,8 +62,21 @@ class Access:
         given = {"user": self.user, "password": self.password, "token": self.token}
         options.update({name: value for name, value in given.items() if value is not None})
         if self.creds is not None:
+            self._check_creds(Path(self.creds))
             options["user_credentials"] = self.creds
         return options
+
+    def _check_creds(self, path: Path) -> None:
+        """Refuse a file that the client would look through for ever."""
+        try:
+            text = path.read_bytes()
+        except OSError as error:
+            problem = f"it cannot be read ({error.strerror})"
+        else:
+            if all(mark in text for mark in _MARKS):
+                return
+            problem = "it does not hold a user's JWT and seed"
+        raise StoreUnavailable(f"Store {self.url} needs its creds file, and {problem}. Check its path.")
 
 
 def from_environment(environ: Mapping[str, str] = os.environ) -> dict[str, str]:

@@ -44,7 +44,7 @@ class Connection:
         """By the name of their consumer."""
         self._access = access
         self._name = name
-        self._wire = Wire(self._received)
+        self._wire = Wire(access.tls, self._received, self._cut_off)
         self._up = asyncio.Event()
         self._waiters = Waiters()
         self._subscriptions: dict[str, Subscription] = {}
@@ -80,7 +80,8 @@ class Connection:
         Raises:
             StoreUnavailable: the server is not there, or does not let us in.
         """
-        wire = Wire(self._received)
+        options = await asyncio.to_thread(self._access.options)
+        wire = Wire(self._access.tls, self._received, self._cut_off)
         failed: asyncio.Future[Exception] = asyncio.get_running_loop().create_future()
 
         async def problem(error: Exception) -> None:
@@ -94,7 +95,7 @@ class Connection:
 
         connecting = asyncio.ensure_future(
             wire.connect(
-                **self._access.options(),
+                **options,
                 name=self._name,
                 error_cb=problem,
                 disconnected_cb=self._went_down,
@@ -167,6 +168,8 @@ class Connection:
         """Wait for the connection; raise ``no_answer`` if it does not come in time."""
         if self._up.is_set():
             return
+        if self._closing:
+            raise self.no_answer(write)
         try:
             async with asyncio.timeout_at(deadline):
                 await self._up.wait()
@@ -231,6 +234,11 @@ class Connection:
         # Why it did not before is no reason for what comes now.
         self._problem = _SILENT
         self._up.set()
+
+    def _cut_off(self) -> None:
+        # No answer will come, and no connection either: the loop of the program ends.
+        self._closing = True
+        self._lose()
 
     def _lose(self) -> None:
         self._up.clear()

@@ -155,8 +155,8 @@ class Core(LivingStore):
         if version < OLDEST:
             raise IncompatibleStore(
                 self.url,
-                f"its server is version {'.'.join(map(str, version))}, and {'.'.join(map(str, OLDEST))} is the "
-                "oldest that can take several messages as one, each under its id",
+                f"its server is version {'.'.join(map(str, version))}, and {'.'.join(map(str, OLDEST))} is "
+                "the oldest that can take several messages as one, each under its id",
             )
 
     async def _set_up(self, deadline: float) -> None:

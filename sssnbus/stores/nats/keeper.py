@@ -10,9 +10,8 @@ import threading
 from contextlib import suppress
 from typing import Final
 
-from nats.aio.client import Client
-
 from sssnbus.stores.nats.access import Access
+from sssnbus.stores.nats.wire import SafeClient
 
 _log = logging.getLogger(__name__)
 
@@ -30,7 +29,7 @@ class Keeper:
         self._stop = threading.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._wake: asyncio.Event | None = None
-        self._client: Client | None = None
+        self._client: SafeClient | None = None
         self._failing = False
         self._thread = threading.Thread(target=self._main, name="sssnbus-nats-keeper", daemon=True)
         self._thread.start()
@@ -69,7 +68,7 @@ class Keeper:
 
     async def _beat(self) -> None:
         if self._client is None:
-            client = Client()
+            client = SafeClient(self._access.tls)
             try:
                 await client.connect(**self._access.options(), name="sssnbus keeper", error_cb=_quiet)
             except BaseException:
@@ -82,7 +81,9 @@ class Keeper:
     def _report(self, error: Exception) -> None:
         if not self._failing:
             self._failing = True
-            _log.warning("Leases held through %s are not renewed: %s", self._access.url, type(error).__name__)
+            late = isinstance(error, TimeoutError)
+            reason = "the server does not answer" if late else type(error).__name__
+            _log.warning("Leases held through %s are not renewed: %s", self._access.url, reason)
 
 
 async def _quiet(error: Exception) -> None:

@@ -59,6 +59,10 @@ def from_url(url: str, clock: Clock | None) -> NATSStore:
         raise InvalidURL(
             redacted(url), "a server follows two slashes and nothing follows it: nats://host:4222"
         )
+    if "@" in user:
+        raise InvalidURL(
+            redacted(url), "the login stands once, before the first of the hosts; an @ in a password is %40"
+        )
     given: dict[str, Any] = {name: options.pop(name) for name in _ACCESS if name in options}
     if at:
         name, colon, password = user.partition(":")

@@ -7,7 +7,8 @@ flusher, and headers are taken apart whether or not anybody reads them. That mad
 import asyncio
 import re
 from collections.abc import Callable, Mapping
-from typing import Final
+from contextlib import suppress
+from typing import Any, Final
 
 from nats.aio.client import Client
 
@@ -15,6 +16,10 @@ from sssnbus.errors import PayloadTooLarge
 
 _UNFIT: Final = re.compile(r"[ \t\r\n]")
 _BREAK: Final = re.compile(r"[\r\n]")
+
+_ENDING: Final = 1.0
+"""Seconds that the client gets to close a connection."""
+
 _NO_HEADERS: Final[Mapping[str, str]] = {}
 
 
@@ -47,17 +52,46 @@ class Incoming:
         return self._headers
 
 
-class Wire(Client):
-    """A connection whose messages go to one function."""
+class SafeClient(Client):
+    """A client that speaks TLS if it was told to, whatever the server says, and that closes in any state."""
 
-    def __init__(self, take: Callable[[Incoming], None]) -> None:
+    def __init__(self, tls: bool) -> None:
         """Make a client that is not connected yet.
 
         Args:
-            take: Gets each message of each subscription as it is read; must not wait, nor raise.
+            tls: Whether nothing may be sent in clear.
         """
         super().__init__()
-        self._take = take
+        self._tls = tls
+
+    async def _process_info(self, info: dict[str, Any], initial_connection: bool = False) -> None:
+        if initial_connection and self._tls:
+            # By its own way the client asks the server, and would show a password to one that says no.
+            info["tls_required"] = True
+        await super()._process_info(info, initial_connection)
+
+    async def close(self) -> None:
+        """Disconnect for good."""
+        if self._current_server is not None:
+            # It is gone, whatever becomes of what was not sent. Half-way into TLS it would never end.
+            with suppress(OSError, TimeoutError):
+                async with asyncio.timeout(_ENDING):
+                    await super().close()
+
+
+class Wire(SafeClient):
+    """A connection whose messages go to one function."""
+
+    def __init__(self, tls: bool, take: Callable[[Incoming], None], deaf: Callable[[], None]) -> None:
+        """Make a client that is not connected yet.
+
+        Args:
+            tls: Whether nothing may be sent in clear.
+            take: Gets each message of each subscription as it is read; must not wait, nor raise.
+            deaf: Called when somebody else has cancelled what reads, as the end of a loop does.
+        """
+        super().__init__(tls)
+        self._take, self._deaf = take, deaf
         self._outgoing: list[bytes] = []
 
     async def _process_msg(
@@ -90,6 +124,15 @@ class Wire(Client):
         if not self._outgoing:
             asyncio.get_running_loop().call_soon(self._send)
         self._outgoing += (start, payload, b"\r\n")
+
+    async def _read_loop(self) -> None:
+        try:
+            await super()._read_loop()
+        finally:
+            task = asyncio.current_task()
+            # When the client ends this itself it is not connected any more; a cancellation it swallows.
+            if self.is_connected and task is not None and task.cancelling():
+                self._deaf()
 
     def _send(self) -> None:
         outgoing, self._outgoing = self._outgoing, []

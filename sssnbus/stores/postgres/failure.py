@@ -76,6 +76,12 @@ def is_unknown_owner(exc: BaseException) -> bool:
     return isinstance(exc, asyncpg.PostgresError) and exc.sqlstate == UNKNOWN_OWNER
 
 
+def refuses_tls(exc: BaseException) -> bool:
+    """Return whether the server has no TLS for a client that insists on it."""
+    # The driver has no class for it.
+    return isinstance(exc, ConnectionError) and "rejected SSL upgrade" in str(exc)
+
+
 def refusal(code: str, detail: list[Any]) -> BusError:
     """Return the error for what our own functions refuse."""
     if code == NOT_DECLARED:
@@ -152,6 +158,16 @@ def from_connecting(exc: BaseException, url: str, seconds: float) -> BusError:
         return StoreUnavailable(f"Store {url} is not available ({_named(exc)}). Try again.")
     if isinstance(exc, ssl.SSLError):
         return StoreUnavailable(f"Store {url} cannot be reached over TLS ({exc.reason or 'SSLError'}).")
+    if refuses_tls(exc):
+        return StoreUnavailable(
+            f"Store {url} does not speak TLS, which sslmode asks for. Check the address, or turn on ssl in "
+            "the server's settings."
+        )
+    if isinstance(exc, FileNotFoundError | PermissionError):
+        return StoreUnavailable(
+            f"Store {url} cannot be reached: {exc.strerror}. Check the files that its URL names: a socket's "
+            "folder, certificates, a password file."
+        )
     if isinstance(exc, OSError):
         reason = exc.strerror or type(exc).__name__
         return StoreUnavailable(

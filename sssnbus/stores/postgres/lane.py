@@ -89,6 +89,11 @@ class Lane(lane.Lane[Operation]):
                 continue
             try:
                 await self._carry_out(batch)
+            except asyncio.CancelledError:
+                if any(operation.stage is Stage.RUNNING for operation in batch.operations):
+                    self._give_up(batch)
+                self._interrupt()
+                raise
             except Exception as exc:
                 # Nothing of ours may end the lane while somebody waits for it.
                 self._fail(

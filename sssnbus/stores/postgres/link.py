@@ -9,7 +9,7 @@ from typing import Any, Final
 import asyncpg
 
 from sssnbus.errors import ClosedError, StoreError
-from sssnbus.stores.postgres.failure import Lost, from_connecting, is_lost, is_stale
+from sssnbus.stores.postgres.failure import Lost, from_connecting, is_lost, is_stale, refuses_tls
 from sssnbus.stores.postgres.place import Place
 
 _PAUSE: Final = (0.02, 0.5)
@@ -197,7 +197,7 @@ def _terminate(connection: Connection) -> None:
 def _is_final(exc: BaseException) -> bool:
     """Return whether another attempt would end the same way."""
     known = isinstance(exc, asyncpg.InterfaceError | ssl.SSLCertVerificationError)
-    return known or getattr(exc, "sqlstate", None) in _REFUSED
+    return known or refuses_tls(exc) or getattr(exc, "sqlstate", None) in _REFUSED
 
 
 def _safe(exc: BaseException) -> BaseException | None:

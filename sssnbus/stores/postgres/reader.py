@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Sequence
 from typing import Any, Final
 
-from sssnbus.errors import BusError, ClosedError, StoreUnavailable
+from sssnbus.errors import BusError, ClosedError, StoreTimeout, StoreUnavailable
 from sssnbus.stores.postgres.failure import Lost, from_server, is_again, is_stale
 from sssnbus.stores.postgres.link import Link
 from sssnbus.stores.postgres.place import Place
@@ -32,8 +32,13 @@ class Reader:
 
         A cancelled read leaves at once; its statement ends by itself, and its connection is used on.
         """
-        # Here and not in the task: who leaves while waiting for a connection must leave nothing behind.
-        await self._room.acquire()
+        patience = self._place.timeout
+        try:
+            async with asyncio.timeout(patience):
+                # Here and not in the task: who leaves while it waits must leave nothing behind.
+                await self._room.acquire()
+        except TimeoutError:
+            raise StoreTimeout(what, patience) from None
         task = asyncio.create_task(self._fetch(what, statement, args), name="sssnbus-postgres-read")
         self._tasks.add(task)
         task.add_done_callback(self._ended)

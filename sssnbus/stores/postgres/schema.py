@@ -60,22 +60,24 @@ def _durability(settings: Any, place: Place) -> str:
 
 
 async def _install(connection: Connection, place: Place) -> None:
-    async with connection.transaction():
-        # Of several who come first, one makes it, and the others find it made.
-        await connection.execute(_LOCK, place.mark)
-        tables = await _tables(connection, place)
-        if "meta" in tables:
-            return
-        if tables:
-            raise IncompatibleStore(
-                f"Store {place.url}", f"schema {place.namespace!r} holds tables of something else"
-            )
+    # Whatever goes wrong ends the connection, and the transaction with it. A rollback by the driver would
+    # wait for a server that may hang, even when nobody wants the store any more.
+    await connection.execute("BEGIN")
+    # Of several who come first, one makes it, and the others find it made.
+    await connection.execute(_LOCK, place.mark)
+    tables = await _tables(connection, place)
+    if not tables:
         await connection.execute(f"CREATE SCHEMA IF NOT EXISTS {place.schema}")
         for script in await asyncio.to_thread(_scripts):
             await connection.execute(place.text(script))
         await connection.execute(
             place.text(_ADD_META), str(VERSION), token_hex(8), f"sssnbus.{token_hex(16)}"
         )
+    elif "meta" not in tables:
+        raise IncompatibleStore(
+            f"Store {place.url}", f"schema {place.namespace!r} holds tables of something else"
+        )
+    await connection.execute("COMMIT")
 
 
 async def _tables(connection: Connection, place: Place) -> set[str]:

@@ -39,6 +39,10 @@ OPTIONS: Final[Mapping[str, Callable[[str], object]]] = MappingProxyType(
         "pooler": yes,
         "direct": str,
         **dict.fromkeys(sorted(_PASSED_ON), str),
+        "sslmode": word("disable", "allow", "prefer", "require", "verify-ca", "verify-full"),
+        "target_session_attrs": word(
+            "any", "primary", "standby", "read-write", "read-only", "prefer-standby"
+        ),
     }
 )
 
@@ -73,7 +77,7 @@ def from_url(url: str, clock: Clock | None) -> PostgresStore:
     namespace = options.pop("namespace", DEFAULT_NAMESPACE)
     place = Place(
         dsn=_address(parts, passed),
-        url=f"{redacted(parts._replace(query='').geturl())}?namespace={namespace}",
+        url=f"{redacted(url).partition('?')[0]}?namespace={namespace}",
         namespace=namespace,
         connect_timeout=options.pop("connect_timeout", 5.0),
         timeout=options.pop("timeout", 10.0),

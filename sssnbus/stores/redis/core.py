@@ -202,9 +202,10 @@ class Core(LivingStore):
         """Take everything down, in order."""
         loop = asyncio.get_running_loop()
         end = loop.time() + grace
+        # It may be about to join, which ends with the writer at the latest.
+        closing = loop.create_task(self._bell.close())
         try:
             self._keeper.stop()
-            await self._bell.close()
             await asyncio.wait([self._keeper.ended], timeout=max(0.0, end - loop.time()))
             holds = rows_of(self._holds.all())
             farewell = Operation(f"Closing {self.url}", ["leave", holds], nothing)
@@ -216,6 +217,7 @@ class Core(LivingStore):
         finally:
             await self._writer.disconnect()
             await self._reader.disconnect()
+            await closing
 
     def _let_go(self) -> None:
         assert self._loop is not None, "it was opened"

@@ -121,7 +121,20 @@ class Lane(lane.Lane[Operation]):
     def _wake(self) -> None:
         if not self._busy and self._waiting:
             self._busy = True
-            self._task = self._loop.create_task(self._run(None), name="sssnbus-redis-lane")
+            self._start(None)
+
+    def _start(self, failure: BaseException | None) -> None:
+        self._task = self._loop.create_task(self._run(failure), name="sssnbus-redis-lane")
+        self._task.add_done_callback(self._ended)
+
+    def _ended(self, task: "asyncio.Task[None]") -> None:
+        if self._task is task:
+            # It was cancelled, maybe before its first step, as by a loop that ends. The client has dropped
+            # the connection and would make another by itself: nobody would look at the server behind it.
+            self._interrupt()
+            self.leave()
+            self._busy, self._task = False, None
+            self._wake()
 
     def _expires(self, operation: Operation) -> bool:
         # What was sent as well: it is sent again and again meanwhile.
@@ -168,19 +181,17 @@ class Lane(lane.Lane[Operation]):
             if failure is None:
                 self._flying = []
             if (failure is not None or self._waiting) and not self._closed:
-                self._task = self._loop.create_task(self._run(failure), name="sssnbus-redis-lane")
+                self._start(failure)
             else:
                 self._busy = False
 
     async def _run(self, failure: BaseException | None) -> None:
-        try:
-            if failure is not None:
-                await self._fly(failure)
-            while self._waiting:
-                self._begin()
-                await self._fly(None)
-        finally:
-            self._busy, self._flying = False, []
+        if failure is not None:
+            await self._fly(failure)
+        while self._waiting:
+            self._begin()
+            await self._fly(None)
+        self._busy, self._flying, self._task = False, [], None
 
     def _begin(self) -> None:
         self._number += 1

@@ -9,7 +9,6 @@ from sssnbus.stores.sqlite import sql
 from sssnbus.stores.sqlite.append import Log, find_log
 from sssnbus.stores.sqlite.core import Core
 from sssnbus.stores.sqlite.file import DatabaseFile
-from sssnbus.stores.sqlite.lock import LockFile
 from sssnbus.stores.sqlite.select import STEP
 from sssnbus.stores.sqlite.settle import Removal
 from sssnbus.stores.sqlite.transaction import LAST_SEQUENCE, SEQUENCE_BITS, Transaction
@@ -51,7 +50,7 @@ class Logbook(Core, Catalogue):
             removed += step
         await self._sweep()
         if compact:
-            await self._run_alone(compact_file)
+            await self._run_alone("Compacting", compact_file)
         return removed
 
     async def usage(self) -> Usage:
@@ -139,18 +138,17 @@ def _usage(conn: sqlite3.Connection) -> Usage:
     return Usage(str(last) if last else None, pages * size)
 
 
-def compact_file(conn: sqlite3.Connection, ticket: LockFile, file: DatabaseFile) -> None:
-    """Write the database anew, without free pages, and move it out of the WAL."""
-    with ticket:
-        file.check(conn)
-        conn.execute(sql.VACUUM)
-        # If somebody goes on reading what was, the file shrinks with a later checkpoint: all wait for us.
-        conn.execute(sql.SHORT_WAIT)
-        try:
-            conn.execute(sql.TRUNCATE).fetchone()
-        finally:
-            conn.execute(sql.USUAL_WAIT)
-        file.note()
+def compact_file(conn: sqlite3.Connection, file: DatabaseFile) -> None:
+    """Write the database anew, without free pages, and move it out of the WAL. With the ticket."""
+    file.check(conn)
+    conn.execute(sql.VACUUM)
+    # If somebody goes on reading what was, the file shrinks with a later checkpoint: all wait for us.
+    conn.execute(sql.SHORT_WAIT)
+    try:
+        conn.execute(sql.TRUNCATE).fetchone()
+    finally:
+        conn.execute(sql.USUAL_WAIT)
+    file.note()
 
 
 def _sweep(transaction: Transaction) -> bool:

@@ -21,7 +21,6 @@ from sssnbus.stores.sqlite.connection import Connection
 from sssnbus.stores.sqlite.failure import opening, translated
 from sssnbus.stores.sqlite.file import DatabaseFile
 from sssnbus.stores.sqlite.keeper import Keeper
-from sssnbus.stores.sqlite.lock import LockFile
 from sssnbus.stores.sqlite.opened import Opened
 from sssnbus.stores.sqlite.settle import leave
 from sssnbus.stores.sqlite.transaction import Transaction
@@ -104,17 +103,34 @@ class Core(LivingStore):
         return result
 
     async def _run_alone(
-        self, function: Callable[[sqlite3.Connection, LockFile, DatabaseFile], None]
+        self, what: str, function: Callable[[sqlite3.Connection, DatabaseFile], None]
     ) -> None:
-        """Run a function in the thread that writes, between two transactions.
+        """Run a function in the thread that writes, with the ticket, between two transactions.
 
-        Once it has begun it is waited for, however often the task is cancelled.
+        It never begins if it could not in time, or if the task was cancelled before. Once it has begun it
+        is waited for, however often the task is cancelled.
         """
         self._check()
-        opened = self._opened
-        work = partial(function, self._connection.raw, opened.ticket, opened.file)
+        opened, conn = self._opened, self._connection.raw
+        turn = threading.Lock()
+
+        def work() -> None:
+            with opened.ticket:
+                # Whoever takes this first decides: the thread that begins, or the caller who leaves.
+                if turn.acquire(blocking=False):
+                    function(conn, opened.file)
+
         running = asyncio.ensure_future(self._connection.run(work))
-        await outlive(running)
+        try:
+            await asyncio.wait([running], timeout=self._write_timeout)
+        finally:
+            given_up = not running.done() and turn.acquire(blocking=False)
+            if given_up:
+                running.cancel()
+            else:
+                await outlive(running)
+        if given_up:
+            raise StoreTimeout(what, self._write_timeout)
         error = running.exception()
         if isinstance(error, Exception):
             raise translated(error, self.url) from error

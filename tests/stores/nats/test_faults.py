@@ -399,6 +399,49 @@ async def test_tls(tmp_path: Path) -> None:
         server.stop()
 
 
+async def test_no_secret_in_clear() -> None:
+    """Who asks for TLS shows a server without it no password: it may be another one."""
+    heard = bytearray()
+
+    async def pretend(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b'INFO {"server_id":"x","version":"2.15.0","headers":true,"max_payload":1048576}\r\n')
+        while data := await reader.read(4096):
+            heard.extend(data)
+        writer.close()
+
+    async with await asyncio.start_server(pretend, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        store = store_from_url(f"tls://me:{SECRET}@127.0.0.1:{port}?connect_timeout=1")
+        with pytest.raises(StoreUnavailable):
+            await store.open()
+    assert heard, "it was asked for TLS"
+    assert SECRET.encode() not in heard
+
+
+@pytest.mark.parametrize("creds", ["", "nonsense"])
+async def test_bad_creds(server: Server, tmp_path: Path, creds: str) -> None:
+    """A file of credentials that is not there, or holds none, is told as what it is."""
+    path = tmp_path / "user.creds"
+    if creds:
+        path.write_text(creds)
+    store = store_from_url(f"nats://127.0.0.1:{server.port}?creds={path}")
+    with pytest.raises(StoreUnavailable, match="creds"):
+        await store.open()
+
+
+async def test_closing_after_the_server_died(server: Server, caplog: pytest.LogCaptureFixture) -> None:
+    """A store whose server was killed closes without an error, and so does the thread that spoke for it."""
+    store = await opened(store_at(server.port, owner_timeout=1.0))
+    keeper = store._keeper
+    assert keeper is not None
+    await until(lambda: keeper._client is not None)
+    server.kill()
+    async with asyncio.timeout(10):
+        await store.aclose(1.0)
+    await asyncio.to_thread(keeper.join, 5.0)
+    assert "Traceback" not in caplog.text
+
+
 async def test_full_server(tmp_path: Path) -> None:
     """A server without room refuses what is new and keeps what was stored (row 21)."""
     server = server_in(tmp_path, jetstream="max_file_store: 300KB")

@@ -31,6 +31,7 @@ def store_of(factory: StoreFactory) -> NATSStore:
     [
         ("nats://", "a server follows two slashes"),
         ("nats://host/path", "a server follows two slashes"),
+        ("nats://u:p@one,u:p@two", "the login stands once"),
         ("nats://host:port", "a server is host:port"),
         ("nats://host:70000", "a server is host:port"),
         ("nats://a,:1", "a server is host:port"),

@@ -63,7 +63,7 @@ def test_headers() -> None:
 )
 async def test_nothing_breaks_out_of_its_line(subject: str, headers: dict[str, str]) -> None:
     """What would be another command to the server is refused, and nothing of it is sent."""
-    wire = Wire(lambda _: None)
+    wire = Wire(False, lambda _: None, lambda: None)
     with pytest.raises(ValueError, match="no spaces"):
         wire.post(subject, b"", "", headers)
     assert wire._outgoing == []

@@ -7,7 +7,7 @@ import asyncpg
 import pytest
 
 from sssnbus import Bus, ChannelMessage
-from sssnbus.errors import NotStarted, StoreError, StoreReadOnly, StoreUnavailable
+from sssnbus.errors import NotStarted, OutcomeUnknown, StoreError, StoreReadOnly, StoreUnavailable
 from sssnbus.stores.base import Ack, Counts, Kind
 from sssnbus.stores.postgres import sql
 from tests.servers.proxy import Proxy
@@ -248,3 +248,45 @@ async def is_false(rows: object) -> bool:
 async def is_there(things: object) -> bool:
     """Return whether there are any."""
     return bool(things)
+
+
+async def test_a_lane_that_was_cancelled(site: Site) -> None:
+    """Somebody cancels every task there is: who waits is told, and the next write gets its own answer."""
+    async with (
+        Proxy("127.0.0.1", site.port) as proxy,
+        opened(site, proxy.port) as store,
+        opened(site) as other,
+    ):
+
+        async def is_applied() -> bool:
+            return await other.last(["events"]) == {"events": 1}
+
+        await store.append([draft("jobs")])
+        proxy.hold_answers()
+        writing = asyncio.create_task(store.append([draft("events", b"1")]))
+        await until(is_applied)
+        assert store._log_lane._task is not None
+        store._log_lane._task.cancel()
+        with pytest.raises(OutcomeUnknown):
+            await writing
+        proxy.mend()
+        assert [place.sequence for place in await store.append([draft("events", b"2")])] == [2]
+
+
+async def test_a_lane_that_was_cancelled_before_it_began(site: Site) -> None:
+    """What the cancelled task had not sent yet is sent by the next one."""
+    async with Proxy("127.0.0.1", site.port) as proxy, opened(site, proxy.port) as store:
+        store._log_lane.link.drop()
+        proxy.hold()
+        connections = proxy.connections
+
+        async def is_tried() -> bool:
+            return proxy.connections > connections
+
+        writing = asyncio.create_task(store.append([draft("events", b"1")]))
+        await until(is_tried)
+        assert store._log_lane._task is not None
+        store._log_lane._task.cancel()
+        await asyncio.sleep(0)
+        proxy.mend()
+        assert [place.sequence for place in await writing] == [1]

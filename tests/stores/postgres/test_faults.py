@@ -25,6 +25,7 @@ from sssnbus.errors import (
     StoreUnavailable,
 )
 from sssnbus.stores.base import Ack, Counts, Placed
+from sssnbus.stores.postgres.reader import MOST
 from tests.servers.postgres import PostgresServer, programs
 from tests.servers.process import free_port
 from tests.servers.proxy import Proxy
@@ -151,7 +152,7 @@ async def test_outcome_unknown(site: Site) -> None:
             writing = asyncio.create_task(store.append([draft("events", b"doubtful")]))
             await until(lambda: waits(site))
             proxy.cut()
-            with pytest.raises(OutcomeUnknown, match="outcome of An append is unknown"):
+            with pytest.raises(OutcomeUnknown, match="outcome of an append is unknown"):
                 await writing
         proxy.mend()
         await until(lambda: works(store.append([draft("events", b"next")])))
@@ -184,6 +185,23 @@ async def test_black_hole(site: Site) -> None:
         assert stored[-1] == b"after"
 
 
+async def test_reads_behind_reads_that_hang(site: Site) -> None:
+    """A read that gets no connection in time says so, although those before it go on trying."""
+    async with (
+        Proxy("127.0.0.1", site.port) as proxy,
+        opened(site, proxy.port, timeout=0.3, connect_timeout=60) as store,
+    ):
+        proxy.hold()
+        before = [asyncio.create_task(store.last(["events"])) for _ in range(MOST)]
+        await asyncio.sleep(0)
+        with pytest.raises(StoreTimeout, match="A read did not start within"):
+            await store.read("events", after=0, limit=1)
+        for task in before:
+            task.cancel()
+        proxy.mend()
+        assert await store.last(["events"]) == {"events": 0}
+
+
 async def test_closing_in_a_black_hole(site: Site) -> None:
     """Closing takes no longer than its grace, whatever the network does."""
     async with Proxy("127.0.0.1", site.port) as proxy:
@@ -211,6 +229,25 @@ async def test_waiting_too_long(site: Site) -> None:
                 await store.append([draft("events", b"late")])
         await store.append([draft("events", b"in time")])
         assert await bodies(site, "events") == [b"in time"]
+
+
+async def test_opening_is_given_up_at_a_server_that_hangs(site: Site) -> None:
+    """Who is cancelled while the tables are made leaves at once, whatever the server does."""
+    other = await asyncpg.connect(site.address)
+    try:
+        async with Proxy("127.0.0.1", site.port) as proxy:
+            store = site.store(proxy.port, timeout=3600, connect_timeout=3600)
+            await other.execute("SELECT pg_advisory_lock(hashtextextended($1, 0))", store._place.mark)
+            opening = asyncio.create_task(store.open())
+            await until(lambda: waits(site))
+            proxy.hold()
+            opening.cancel()
+            # Not by a time-out round it: that would cancel it once more.
+            await asyncio.wait([opening], timeout=10)
+            assert opening.cancelled()
+            await store.aclose()
+    finally:
+        await other.close()
 
 
 async def test_missing_server() -> None:

@@ -6,7 +6,7 @@ import asyncpg
 import pytest
 
 from sssnbus import Bus
-from sssnbus.errors import IncompatibleStore, InvalidURL, WeakDurability
+from sssnbus.errors import IncompatibleStore, InvalidURL, StoreUnavailable, WeakDurability
 from sssnbus.stores import PostgresStore, store_from_url
 from tests.servers.postgres import PostgresServer
 from tests.stores.postgres.tools import Site, draft, opened
@@ -153,6 +153,8 @@ async def test_past_a_pooler(site: Site) -> None:
         ("postgresql://h/db?durability=ram", "durability must be disk or process"),
         ("postgresql://h/db?direct=other", "direct must be a postgresql:// URL"),
         ("postgresql://h/db?sslmod=x", "unknown option 'sslmod'"),
+        ("postgresql://h/db?sslmode=on", "sslmode must be disable or allow or prefer or require or"),
+        ("postgresql://h/db?target_session_attrs=rw", "target_session_attrs must be any or primary or"),
     ],
 )
 def test_bad_urls(url: str, message: str) -> None:
@@ -168,9 +170,20 @@ def test_urls() -> None:
         assert isinstance(store, PostgresStore)
         assert "hunter2" not in store.url + repr(vars(store))
         assert store.url.endswith("://***@h:1/db?namespace=a")
+    assert store_from_url("postgresql:///db?host=/run/pg").url == "postgresql:///db?namespace=sssnbus"
     assert store_from_url("postgresql://h1:1,h2:2/db?target_session_attrs=read-write").url.startswith(
         "postgresql://h1"
     )
+
+
+async def test_server_without_tls(site: Site) -> None:
+    """A server without TLS is not asked for it twice, and certificates that are not there are told."""
+    if (await site.run("SHOW ssl"))[0][0] == "on":
+        pytest.skip("the server of the environment has TLS")
+    with pytest.raises(StoreUnavailable, match="does not speak TLS, which sslmode asks for"):
+        await site.store(sslmode="require", connect_timeout=60).open()
+    with pytest.raises(StoreUnavailable, match="Check the files that its URL names"):
+        await site.store(sslmode="verify-full", sslrootcert="/nowhere.pem", connect_timeout=0.1).open()
 
 
 async def test_password_of_the_environment(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:

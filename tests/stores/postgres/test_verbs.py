@@ -191,17 +191,6 @@ async def reading(site: Site) -> AsyncIterator[None]:
         await connection.close()
 
 
-async def test_a_short_visit_is_news(site: Site) -> None:
-    """Who came, wrote and left between two looks has changed something all the same."""
-    async with opened(site) as store:
-        while await store.changed():
-            pass
-        async with opened(site) as other:
-            await other.append([draft("events")])
-        assert await store.changed()
-        assert not await store.changed()
-
-
 async def test_one_or_several(site: Site) -> None:
     """A message that is written alone, by a shorter way, is kept as those that are written together."""
     async with opened(site) as store:

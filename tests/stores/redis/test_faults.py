@@ -20,7 +20,10 @@ from sssnbus.errors import (
     StoreUnavailable,
 )
 from sssnbus.stores.base import Ack, Counts, Kind, Release, Settlement
+from sssnbus.stores.lane import Stage
 from sssnbus.stores.redis import RedisStore
+from sssnbus.stores.redis.log import value, values
+from sssnbus.stores.redis.operation import Operation
 from sssnbus.stores.redis.script import scripts
 from sssnbus.stores.redis.url import from_url
 from tests.servers.process import Server, free_port
@@ -551,3 +554,43 @@ async def test_busy_loop(store: RedisStore, url: str) -> None:
             sum(range(1000))
         assert (await other.claim("jobs", worker="w", lease=60)).leases == []
         assert await store.settle("jobs", [Ack(lease.stored.sequence, lease.token)]) == [True]
+
+
+async def test_a_lane_that_was_cancelled_before_it_began(store: RedisStore) -> None:
+    """What the cancelled task had not begun with goes along with the next one."""
+    await store._writer._hang_up()
+    writing = asyncio.create_task(store.append([draft("events", b"1")]))
+    await asyncio.sleep(0)
+    assert store._writer._task is not None
+    store._writer._task.cancel()
+    assert [place.sequence for place in await writing] == [1]
+
+
+async def test_a_lane_that_was_cancelled(proxy: Proxy) -> None:
+    """Somebody cancels every task there is: who waits is told, and the next request gets its own answer."""
+    async with opened(f"redis://127.0.0.1:{proxy.port}") as store:
+        await store.append([draft("events", b"1")])
+        await store.last(["events"])
+        proxy.hold_answers()
+        lanes = store._writer, store._reader
+        asked = (
+            Operation("A removal", ("remove", "events", ["x"]), value),
+            Operation("A look", ("last", ["events"]), values),
+        )
+        waiting = [
+            asyncio.create_task(lane.insist(each, 60.0)) for lane, each in zip(lanes, asked, strict=True)
+        ]
+        async with asyncio.timeout(10):
+            while not all(each.stage is Stage.RUNNING for each in asked):  # noqa: ASYNC110  # sent by others
+                await asyncio.sleep(0.01)
+        for lane in lanes:
+            assert lane._task is not None
+            lane._task.cancel()
+        await asyncio.gather(*waiting)
+        assert isinstance(asked[0].error, OutcomeUnknown)
+        assert isinstance(asked[1].error, StoreTimeout)
+        proxy.mend()
+        wires = [lane._wire for lane in lanes]
+        assert [place.sequence for place in await store.append([draft("events", b"2")])] == [2]
+        assert await bodies(store) == [b"1", b"2"]
+        assert all(lane._wire is not wire for lane, wire in zip(lanes, wires, strict=True)), "looked at anew"

@@ -16,6 +16,7 @@ from sssnbus.errors import ForkedProcess, StoreUnavailable
 from sssnbus.stores.base import Counts
 from sssnbus.stores.redis import RedisStore
 from sssnbus.stores.redis.url import from_url
+from tests.servers.proxy import Proxy
 from tests.stores.redis.tools import client, draft, opened
 
 
@@ -128,3 +129,23 @@ async def test_tls(server_url: str, url: str, tmp_path: Path) -> None:
     async with tls_before(plain.port, tmp_path, "DNS:elsewhere.example") as (port, certificate):
         with pytest.raises(StoreUnavailable, match=r"not valid for '127\.0\.0\.1'"):
             await from_url(f"rediss://:hunter2@127.0.0.1:{port}?ca={certificate}", None).open()
+
+
+async def test_closing_while_joining(server_url: str, url: str) -> None:
+    """Closing ends a store that is just asking to be told of news by a server that does not answer."""
+    port = from_url(url, None)._place.port
+    async with Proxy("127.0.0.1", port) as proxy:
+        store = from_url(url.replace(f":{port}", f":{proxy.port}") + "&timeout=3600", None)
+        await store.open()
+        join, joining = store._bell._join, asyncio.Event()
+
+        async def join_a_server_that_hangs() -> None:
+            proxy.hold()
+            joining.set()
+            await join()
+
+        store._bell._join = join_a_server_that_hangs
+        store.watch(lambda: None)
+        await joining.wait()
+        async with asyncio.timeout(10):
+            await store.aclose(grace=0.2)

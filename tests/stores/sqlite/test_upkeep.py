@@ -2,13 +2,15 @@
 
 import asyncio
 import sqlite3
+import threading
 from pathlib import Path
 
 import pytest
 
-from sssnbus.errors import StoreError, StoreReplaced
+from sssnbus.errors import StoreError, StoreReplaced, StoreTimeout
 from sssnbus.stores.base import Ack, Counts, Selection
 from sssnbus.stores.sqlite import SQLiteStore, sql
+from tests.stores.sqlite.test_writer import HOLD_TICKET
 from tests.stores.sqlite.tools import draft, opened, program
 
 
@@ -157,3 +159,44 @@ async def test_compacting_fails(path: Path, monkeypatch: pytest.MonkeyPatch) -> 
                 await store.vacuum(compact=True)
         await store.append([draft()])
         assert await store.counts("jobs") == Counts(ready=2)
+
+
+async def test_compacting_behind_a_stuck_ticket(path: Path) -> None:
+    """Compacting that cannot begin is given up in time, or when its task is cancelled, and never begins."""
+    begun: list[object] = []
+    async with opened(path, write_timeout=0.2) as store, opened(path) as patient:
+        with program(path, HOLD_TICKET) as other:
+            assert await asyncio.to_thread(other.line) == "held"
+            waiting = asyncio.create_task(patient._run_alone("Compacting", lambda *_: begun.append(1)))
+            with pytest.raises(StoreTimeout, match="Compacting did not start"):
+                await store._run_alone("Compacting", lambda *_: begun.append(2))
+            waiting.cancel()
+            # Not by a time-out round it: that would cancel it once more.
+            await asyncio.wait([waiting], timeout=10)
+            assert waiting.cancelled()
+        for each in (store, patient):
+            await each.append([draft()])
+        assert begun == []
+        await store.vacuum(compact=True)
+
+
+async def test_cancelling_what_compacts(path: Path) -> None:
+    """Once it has begun it is waited for, however often its task is cancelled."""
+    begun, go_on, done = threading.Event(), threading.Event(), threading.Event()
+
+    def compact(*_: object) -> None:
+        begun.set()
+        go_on.wait(10)
+        done.set()
+
+    async with opened(path) as store:
+        compacting = asyncio.create_task(store._run_alone("Compacting", compact))
+        assert await asyncio.to_thread(begun.wait, 10)
+        for _ in range(2):
+            compacting.cancel()
+            await asyncio.sleep(0)
+        assert not compacting.done()
+        go_on.set()
+        with pytest.raises(asyncio.CancelledError):
+            await compacting
+        assert done.is_set()
