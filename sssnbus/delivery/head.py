@@ -129,8 +129,8 @@ class Head:
 
         Args:
             stored: The messages, in order.
-            eager: Run callbacks that are idle now, instead of waking their tasks. For one who waits, and
-                never for a handler: handlers that write to each other would pile up.
+            eager: Run callbacks that are idle now, instead of waking their tasks. For a writer who waits, and
+                for news; never for a handler: handlers that write to each other would pile up.
         """
         first, last = stored[0].sequence, stored[-1].sequence
         self.known = max(self.known, last)
@@ -159,7 +159,7 @@ class Head:
 
     def take(self, stored: Sequence[Stored]) -> None:
         """Hand out messages that came with news: others wrote them, or one of us who has not heard of it."""
-        for entry in self.publish(stored):
+        for entry in self.publish(stored, eager=True):
             if entry.sequence <= self.position:
                 self._keep_open(entry)
 

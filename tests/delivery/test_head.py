@@ -17,10 +17,13 @@ class Callbacks:
 
     def __init__(self) -> None:
         self.entries: list[Entry] = []
+        self.at_once: list[int] = []
 
     def offer(self, entry: Entry, eager: bool = False) -> None:
         """Take one message."""
-        self.offer_all([entry])
+        if eager:
+            self.at_once.append(entry.sequence)
+        entry.pending += self.offer_all([entry])
 
     def offer_all(self, entries: Sequence[Entry]) -> int:
         """Take messages, each with one callback to wait for."""
@@ -57,6 +60,15 @@ def test_news_before_the_writer() -> None:
     (entry,) = head.publish([message(1)])
     assert callbacks.entries == [entry]
     assert entry.pending == 1
+
+
+def test_news_are_handed_over_at_once() -> None:
+    """One message that comes with news needs no task to wake; several wait for their turn."""
+    head, callbacks = followed()
+    head.take([message(1)])
+    head.take([message(2), message(3)])
+    assert callbacks.at_once == [1]
+    assert [each.sequence for each in callbacks.entries] == [1, 2, 3]
 
 
 def test_news_again() -> None:

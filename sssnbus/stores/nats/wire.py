@@ -93,6 +93,7 @@ class Wire(SafeClient):
         super().__init__(tls)
         self._take, self._deaf = take, deaf
         self._outgoing: list[bytes] = []
+        self._gathering = False
 
     async def _process_msg(
         self, sid: int, subject: bytes, reply: bytes, data: bytes, headers: bytes | None
@@ -103,7 +104,7 @@ class Wire(SafeClient):
     def post(
         self, subject: str, payload: bytes, reply: str = "", headers: Mapping[str, str] | None = None
     ) -> None:
-        """Send a message, with all others of this round of the loop; what finds no connection is lost.
+        """Send a message, with others of this round of the loop; what finds no connection is lost.
 
         Raises:
             PayloadTooLarge: the server would end the connection for it.
@@ -121,9 +122,13 @@ class Wire(SafeClient):
             start = f"PUB {subject} {reply} {size}\r\n".encode()
         if size > self.max_payload:
             raise PayloadTooLarge(size, self.max_payload)
-        if not self._outgoing:
-            asyncio.get_running_loop().call_soon(self._send)
-        self._outgoing += (start, payload, b"\r\n")
+        if self._gathering:
+            self._outgoing += (start, payload, b"\r\n")
+            return
+        # The first of a round goes at once: mostly it is the only one, and a turn of the loop is long.
+        self._gathering = True
+        asyncio.get_running_loop().call_soon(self._send)
+        self._write([start, payload, b"\r\n"])
 
     async def _read_loop(self) -> None:
         try:
@@ -135,9 +140,16 @@ class Wire(SafeClient):
                 self._deaf()
 
     def _send(self) -> None:
-        outgoing, self._outgoing = self._outgoing, []
+        outgoing, self._outgoing, self._gathering = self._outgoing, [], False
+        if outgoing:
+            self._write(outgoing)
+
+    def _write(self, parts: list[bytes]) -> None:
         if self.is_connected and self._transport is not None:
-            self._transport.writelines(outgoing)
+            # What the client has in hand goes before: a request must not overtake its subscription.
+            self._transport.writelines([*self._pending, *parts])
+            self._pending.clear()
+            self._pending_data_size = 0
 
     async def _process_op_err(self, error: Exception) -> None:
         if not (self.is_closed or self.is_reconnecting):
