@@ -42,6 +42,7 @@ def site(address: str, pooler: PgBouncer) -> Iterator[Site]:
         asyncio.run(site.remove())
 
 
+@pytest.mark.torture  # for its length: the same checks run without a pooler every time
 @pytest.mark.parametrize("check", contract_checks(PostgresStore, shared=True), ids=str)
 async def test_contract(check: Check, site: Site) -> None:
     """The store keeps the promise."""
