@@ -220,5 +220,5 @@ class Lane(ABC, Generic[O]):
         # A lane that is stuck must not pile up what nobody waits for.
         self._waiting = deque(each for each in self._waiting if each.stage is Stage.WAITING)
 
-    def _overdue(self, operation: O) -> None:  # most wait
-        """See to an operation that has begun and is out of time."""
+    def _overdue(self, operation: O) -> None:
+        """See to an operation that has begun and is out of time; only where ``_expires`` names such."""

@@ -79,8 +79,11 @@ class LivingStore(Store):
     def _let_go(self) -> None:
         """Cut everything. Never waits; works from any thread, and when the loop is closed."""
 
-    def _forked(self) -> None:  # most stores share nothing with a child that it could damage
-        """Close copies of what belongs to the parent. Called in a forked child; takes no lock."""
+    def _forked(self) -> None:
+        """Close copies of what belongs to the parent. Called in a forked child; takes no lock.
+
+        Most stores share nothing with a child that it could damage.
+        """
 
     def _check(self) -> None:
         """Refuse a call at the wrong moment or from the wrong place."""
