@@ -1,5 +1,6 @@
 """What every test has around it."""
 
+import os
 from collections.abc import Iterator
 
 import pytest
@@ -8,6 +9,11 @@ try:
     from blockbuster import BlockBuster
 except ImportError:
     BlockBuster = None  # type: ignore[assignment,misc]  # a development dependency that may be missing
+
+
+def pytest_xdist_auto_num_workers() -> int:
+    """Return one more than there are cores: for a third of the time tests wait for programs and servers."""
+    return (os.cpu_count() or 1) + 1
 
 
 @pytest.fixture(autouse=True)

@@ -8,8 +8,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from sssnbus import Bus, ChannelMessage, GenericContent, WorkQueueChannel
-from sssnbus.stores import LogStore, MemoryStore
+from sssnbus.stores import LogStore, MemoryStore, SQLiteStore
+from sssnbus.stores.sqlite.connection import Connection
 from sssnbus.testing import run_until_idle
 
 FOLDER = Path(__file__).resolve().parents[2]
@@ -90,12 +93,26 @@ def without(*abilities: type) -> LogStore:
 
 
 async def quiet(bus: Bus) -> None:
-    """Let everything go as far as it can without time."""
+    """Let everything go as far as it can without time, in the threads of an SQLite store too."""
     store = await bus.store()
-    for _ in range(1 if isinstance(store, MemoryStore) else 5):
-        await run_until_idle()
-        await store.last([])
-    await run_until_idle()
+    threads = (store._connection, store._reader) if isinstance(store, SQLiteStore) else ()
+    posted = 0
+    post = Connection.post
+
+    def counted(connection: Connection, function: Callable[[], object]) -> None:
+        nonlocal posted
+        posted += 1
+        post(connection, function)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Connection, "post", counted)
+        before = -1
+        # Until a round in which nobody gave the threads anything but us.
+        while posted != before + len(threads):
+            before = posted
+            for thread in threads:
+                await thread.run(lambda: None)
+            await run_until_idle()
 
 
 async def cancelled(task: "asyncio.Future[Any]") -> None:

@@ -72,11 +72,18 @@ class SafeClient(Client):
 
     async def close(self) -> None:
         """Disconnect for good."""
-        if self._current_server is not None:
-            # It is gone, whatever becomes of what was not sent. Half-way into TLS it would never end.
-            with suppress(OSError, TimeoutError):
-                async with asyncio.timeout(_ENDING):
-                    await super().close()
+        if self._current_server is None:
+            return
+        # A task of its own: it waits for what the client's other tasks wait for too, and one of these that
+        # is cancelled cancels that for all of them. Half-way into TLS it would never end.
+        closing = asyncio.ensure_future(super().close())
+        try:
+            await asyncio.wait([closing], timeout=_ENDING)
+        finally:
+            closing.cancel()
+        # It is gone, whatever becomes of what was not sent.
+        with suppress(OSError, asyncio.CancelledError, asyncio.InvalidStateError):
+            closing.result()
 
 
 class Wire(SafeClient):

@@ -13,7 +13,7 @@ from sssnbus.errors import BusError, PayloadTooLarge
 from sssnbus.stores.base import Kind
 from sssnbus.stores.nats import NATSStore
 from sssnbus.stores.nats.connection import end
-from sssnbus.stores.nats.wire import Incoming, Wire
+from sssnbus.stores.nats.wire import Incoming, SafeClient, Wire
 from sssnbus.testing import run_until_idle
 from sssnbus.testing.bench import draft
 from tests.servers.proxy import Proxy
@@ -112,6 +112,19 @@ async def test_closing_with_what_could_not_be_sent(proxy: Proxy) -> None:
         await store.aclose(grace=0.5)
         results = await asyncio.gather(*writing, return_exceptions=True)
     assert [type(result) for result in results if not isinstance(result, BusError)] == []
+
+
+async def test_closing_beside_a_task_that_is_cancelled(address: str) -> None:
+    """What cancels one of the client's own tasks, which waits for the same end, cancels nobody who closes."""
+    client = SafeClient(tls=False)
+    await client.connect(f"nats://{address}")
+    assert client._transport is not None
+    other = asyncio.ensure_future(client._transport.wait_closed())  # type: ignore[no-untyped-call]
+    await run_until_idle()
+    other.cancel()
+    await client.close()
+    assert client.is_closed
+    assert other.cancelled()
 
 
 async def test_the_end_of_what_swallows_a_cancellation() -> None:
