@@ -32,7 +32,7 @@ STORES = """
 __init__
 registry
 memory sqlite redis nats postgres
-life lane holds
+life lane holds watchers
 base url loop
 """
 

@@ -204,7 +204,7 @@ class Logbook(Hints, Catalogue):
         if log.mirror is not None:
             log.mirror.abandon()
             log.mirror = None
-        self._ring()
+        self._tell()
 
     async def _follow(self, log: Log) -> None:
         """Hear of news in a log, if anybody wants to hear; a queue is followed when it is first used."""
@@ -229,7 +229,7 @@ class Logbook(Hints, Catalogue):
                 log.stream,
                 int(info["state"]["last_seq"]),
                 take,
-                on_gap=self._ring,
+                on_gap=self._tell,
                 on_missing=lambda: self._forget(log),
             )
             await tail.start(deadline)
@@ -239,7 +239,7 @@ class Logbook(Hints, Catalogue):
                 log.stop()
             raise
         # What came between the question for the end and now has to be looked for.
-        self._ring()
+        self._tell()
 
     def _took(self, log: Log, message: Incoming, sequence: int) -> None:
         id = self._names.identified(message.subject)[0]
@@ -250,7 +250,7 @@ class Logbook(Hints, Catalogue):
             stored = decode(self._names, log.hash, message.subject, sequence, message.headers, message.data)
         except MessageCorrupt:
             # Who reads it is told.
-            self._ring()
+            self._tell()
             return
         log.fresh.append(stored)
         if len(log.fresh) == 1:

@@ -12,6 +12,7 @@ from sssnbus.stores.nats.fetch import newest, on_subjects
 from sssnbus.stores.nats.message import EXPECT
 from sssnbus.stores.nats.mirror import Mirror
 from sssnbus.stores.nats.waiting import until_ready
+from sssnbus.stores.watchers import Watchers
 
 _NAMES = "Sssnbus-Record"
 """The header with the space and the name of a record, which its subject only hints at."""
@@ -22,14 +23,11 @@ _WRITER = "Sssnbus-Put"
 _LOOK_EVERY = 0.5
 """Seconds between two looks whether an owner is still heard of."""
 
-Ring = Callable[[], None]
-Take = Callable[[News], None]
-
 
 class Shelf(Core, Records):
     """Records as the newest messages of subjects; a version is a sequence, so none is used twice."""
 
-    _watchers: "dict[object, tuple[Ring, Take | None]]"
+    _watchers: Watchers
     _dead: set[str]
 
     async def get(self, space: str, name: str) -> Record | None:
@@ -120,13 +118,8 @@ class Hints(Shelf, Wakeups):
         self, ring: Callable[[], None], take: Callable[[News], None] | None = None
     ) -> Callable[[], None]:
         self._check()
-        mark = object()
-        self._watchers[mark] = ring, take
+        end = self._watchers.add(ring, take)
         self._follow_soon()
-
-        def end() -> None:
-            self._watchers.pop(mark, None)
-
         return end
 
     async def changed(self) -> bool:
@@ -150,19 +143,10 @@ class Hints(Shelf, Wakeups):
             changed |= await self._look_for_dead(mirror, deadline)
         return changed
 
-    def _tell(self, news: News) -> None:
-        """Let those who watch know what others did."""
+    def _tell(self, news: News | None = None) -> None:
+        """Let those who watch know that others did something, and what if that is known."""
         self._rung = True
-        for ring, take in tuple(self._watchers.values()):
-            if take is None:
-                ring()
-            else:
-                take(news)
-
-    def _ring(self) -> None:
-        self._rung = True
-        for ring, _ in tuple(self._watchers.values()):
-            ring()
+        self._watchers.tell(news)
 
     def _mirrors(self) -> list[Mirror]:
         """Return the queues that are followed; none on this floor."""

@@ -10,6 +10,7 @@ from sssnbus.stores.nats.append import MAX_FLYING
 from sssnbus.stores.nats.portable import Restoring
 from sssnbus.stores.nats.settings import Settings
 from sssnbus.stores.nats.transfer import Transfers
+from sssnbus.stores.watchers import Watchers
 
 
 class NATSStore(Transfers, Restoring, SelectiveClaim, Priority, Delay, OrderingKey, Fencing):
@@ -37,6 +38,6 @@ class NATSStore(Transfers, Restoring, SelectiveClaim, Priority, Delay, OrderingK
         self._logs = {}
         self._dead = set()
         self._seen = {}
-        self._watchers = {}
+        self._watchers = Watchers()
         self._tokens = count(1)
         self._turns = asyncio.Semaphore(MAX_FLYING)

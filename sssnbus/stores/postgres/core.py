@@ -127,7 +127,7 @@ class Core(LivingStore):
             self._disowned,
             self._clock,
             self._moment,
-            self._listener.ring,
+            self._listener.watchers.tell,
             lambda: (alive := missed()) and alive(),
         )
 

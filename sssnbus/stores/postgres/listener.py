@@ -6,12 +6,12 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from sssnbus.errors import BusError
-from sssnbus.stores.base import News
 from sssnbus.stores.postgres import letter
 from sssnbus.stores.postgres.failure import Lost
 from sssnbus.stores.postgres.lane import Identity
 from sssnbus.stores.postgres.link import Connection, Link
 from sssnbus.stores.postgres.place import Place
+from sssnbus.stores.watchers import Ring, Take, Watchers
 
 _log = logging.getLogger(__name__)
 
@@ -26,15 +26,13 @@ _LISTENING: Final = (
     " (SELECT value FROM {schema}.meta WHERE name = 'bell')"
 )
 
-Watcher = tuple[Callable[[], None], Callable[[News], None] | None]
-
 
 class Listener:
     """Rings watchers when other stores have written."""
 
     def __init__(self, place: Place, identity: Identity) -> None:
         self._place, self._identity = place, identity
-        self._watchers: tuple[Watcher, ...] = ()
+        self.watchers = Watchers()
         self._task: asyncio.Task[None] | None = None
         self._link: Link | None = None
         self._again = asyncio.Event()
@@ -47,36 +45,18 @@ class Listener:
         """Whether somebody listens here."""
         return self._task is not None
 
-    def watch(self, ring: Callable[[], None], take: Callable[[News], None] | None) -> Callable[[], None]:
-        """Add a watcher; return what takes it away."""
-        # Tuples, so that a watcher may end its own watch while it is called.
-        watcher = (ring, take)
-        self._watchers = (*self._watchers, watcher)
+    def watch(self, ring: Ring, take: Take | None) -> Callable[[], None]:
+        """Add a watcher; return what takes it away. The first of all begins the listening."""
         session = self._place.session
         if self._task is None and self._place.listen and session is not None and not self._closed:
             self._link = Link(self._place, session, "listener", self._greet)
             self._task = asyncio.create_task(self._run(self._link), name="sssnbus-postgres-listener")
-
-        def end() -> None:
-            watchers = list(self._watchers)
-            if watcher in watchers:
-                watchers.remove(watcher)
-                self._watchers = tuple(watchers)
-
-        return end
-
-    def ring(self, news: News | None = None) -> None:
-        """Tell every watcher that there may be news."""
-        for ring, take in self._watchers:
-            if news is None or take is None:
-                ring()
-            else:
-                take(news)
+        return self.watchers.add(ring, take)
 
     def close(self) -> None:
         """Hear nothing more. Never waits."""
         self._closed = True
-        self._watchers = ()
+        self.watchers.clear()
         if self._task is not None:
             self._task.cancel()
         if self._link is not None:
@@ -93,7 +73,7 @@ class Listener:
             try:
                 await link.connect(self._place.connect_timeout)
                 # It listens: whatever was committed before has told nobody here, so all look once.
-                self.ring()
+                self.watchers.tell()
                 pause = _PAUSE[0]
                 while True:
                     try:
@@ -138,4 +118,4 @@ class Listener:
     def _notified(self, connection: Connection, pid: int, channel: str, payload: Any) -> None:
         owner, news = letter.read(payload)
         if owner != str(self._identity.number):
-            self.ring(news)
+            self.watchers.tell(news)

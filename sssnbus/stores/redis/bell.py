@@ -17,6 +17,7 @@ from sssnbus.stores.redis.codec import Bytes
 from sssnbus.stores.redis.failure import reason
 from sssnbus.stores.redis.place import Place
 from sssnbus.stores.redis.wire import Wire
+from sssnbus.stores.watchers import Ring, Take, Watchers
 
 _log = logging.getLogger(__name__)
 
@@ -39,33 +40,15 @@ class Bell:
         """Has others publish to us; called when we listen already."""
         self._note = note
         """Told of messages that came along."""
-        self._watchers: tuple[tuple[Callable[[], None], Callable[[News], None] | None], ...] = ()
+        self._watchers = Watchers()
         self._task: asyncio.Task[None] | None = None
         self._astray = False
 
-    def watch(self, ring: Callable[[], None], take: Callable[[News], None] | None) -> Callable[[], None]:
+    def watch(self, ring: Ring, take: Take | None) -> Callable[[], None]:
         """Add a watcher; return what takes it away. The first of all begins the listening."""
-        # Tuples, so that a watcher may end its own watch while it is called.
-        watcher = (ring, take)
-        self._watchers = (*self._watchers, watcher)
         if self._task is None:
             self._task = asyncio.get_running_loop().create_task(self._run(), name="sssnbus-redis-bell")
-
-        def end() -> None:
-            watchers = list(self._watchers)
-            if watcher in watchers:
-                watchers.remove(watcher)
-                self._watchers = tuple(watchers)
-
-        return end
-
-    def call_watchers(self, news: News | None = None) -> None:
-        """Tell every watcher."""
-        for ring, take in self._watchers:
-            if news is None or take is None:
-                ring()
-            else:
-                take(news)
+        return self._watchers.add(ring, take)
 
     def leave(self) -> None:
         """Listen on another connection soon: this server is not the one that writers write to any more."""
@@ -73,7 +56,7 @@ class Bell:
 
     async def close(self) -> None:
         """Stop listening."""
-        self._watchers = ()
+        self._watchers.clear()
         if self._task is not None:
             self._task.cancel()
             await asyncio.wait([self._task])
@@ -90,7 +73,7 @@ class Bell:
                 await self._join()
                 pause = _PAUSES[0]
                 # Whatever was written before we listened has rung nowhere.
-                self.call_watchers()
+                self._watchers.tell()
                 await self._listen(wire)
             except NoPermissionError as exc:
                 # Longest pauses from now on: it is for somebody else to mend.
@@ -117,7 +100,7 @@ class Bell:
                 news = _read(message[2])
                 if news is not None:
                     self._note(news)
-                self.call_watchers(news)
+                self._watchers.tell(news)
 
 
 def _read(letter: bytes) -> News | None:

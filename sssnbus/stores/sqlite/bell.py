@@ -25,6 +25,7 @@ from typing import Final
 from sssnbus.stored import Stored
 from sssnbus.stores.base import News
 from sssnbus.stores.loop import call_soon
+from sssnbus.stores.watchers import Watchers
 
 _log = logging.getLogger(__name__)
 
@@ -63,31 +64,10 @@ class Bells:
         self._others: list[str] = []
         self._listed = -1
         self._ignored: set[str] = set()
-        self._watchers: tuple[tuple[Callable[[], None], Callable[[News], None] | None], ...] = ()
+        self.watchers = Watchers()
+        """Used on the loop alone."""
         digest = hashlib.sha256(repr(key).encode()).hexdigest()[:16]
         self._root, self._directory = _place(digest)
-
-    def watch(self, ring: Callable[[], None], take: Callable[[News], None] | None) -> Callable[[], None]:
-        """Add a watcher; return what takes it away. On the loop."""
-        # Tuples, so that a watcher may end its own watch while it is called.
-        watcher = (ring, take)
-        self._watchers = (*self._watchers, watcher)
-
-        def end() -> None:
-            watchers = list(self._watchers)
-            if watcher in watchers:
-                watchers.remove(watcher)
-                self._watchers = tuple(watchers)
-
-        return end
-
-    def call_watchers(self, news: News | None = None) -> None:
-        """Tell every watcher. On the loop."""
-        for ring, take in self._watchers:
-            if news is None or take is None:
-                ring()
-            else:
-                take(news)
 
     def listen(self) -> None:
         """Hang up our own bell. In a thread; the loop listens to it from then on."""
@@ -126,7 +106,7 @@ class Bells:
             own, self._own = self._own, None
             sender, self._sender = self._sender, None
             self._closed = True
-        self._watchers = ()
+        self.watchers.clear()
         if sender is not None:
             sender.close()
         if own is not None:
@@ -154,7 +134,7 @@ class Bells:
             return
         self._loop.add_reader(own, self._answer)
         # Whatever was committed before the bell hung has not rung it.
-        self.call_watchers()
+        self.watchers.tell()
 
     def _answer(self) -> None:
         own = self._own
@@ -168,7 +148,7 @@ class Bells:
         except OSError:
             pass
         # Of several, others may have been refused for want of room; then everybody looks for themselves.
-        self.call_watchers(_read(letters[0]) if len(letters) == 1 else None)
+        self.watchers.tell(_read(letters[0]) if len(letters) == 1 else None)
 
     def _bind(self) -> socket.socket:
         for directory in (self._root, self._directory):

@@ -229,7 +229,7 @@ class Core(LivingStore):
                 self._bells if self._doorbells else None,
                 self._clock,
                 self._loop,
-                self._bells.call_watchers,
+                self._bells.watchers.tell,
             )
         return self._keeper
 

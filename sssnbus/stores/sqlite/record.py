@@ -42,7 +42,7 @@ class Doorbells(Core, Wakeups):
         if self._doorbells:
             # It touches the file system, which is nothing for the loop.
             self._reader.post(self._bells.listen)
-        return self._bells.watch(ring, take)
+        return self._bells.watchers.add(ring, take)
 
     async def changed(self) -> bool:
         """Return whether anybody may have written since the last call; own writes count too."""

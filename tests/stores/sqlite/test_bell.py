@@ -30,7 +30,7 @@ async def listening(store: SQLiteStore) -> asyncio.Event:
     """Return an event that is set when the store rings, once its bell hangs."""
     rung = asyncio.Event()
     store.watch(rung.set)
-    await asyncio.wait_for(rung.wait(), 5.0)
+    await asyncio.wait_for(rung.wait(), 20)
     rung.clear()
     return rung
 
@@ -47,7 +47,7 @@ async def test_processes_ring_each_other(store: SQLiteStore, path: Path) -> None
         assert await asyncio.to_thread(other.line) == "open"
         for number in range(5):
             other.say(f"{number}")
-            await asyncio.wait_for(rung.wait(), 5.0)
+            await asyncio.wait_for(rung.wait(), 20)
             rung.clear()
             await asyncio.to_thread(other.line)
     assert await store.last(["events"]) == {"events": 5}
@@ -58,7 +58,7 @@ async def test_stores_of_one_process_ring_each_other(store: SQLiteStore, path: P
     async with opened(path) as second:
         own, others = await listening(store), await listening(second)
         await store.append([draft("events")])
-        await asyncio.wait_for(others.wait(), 5.0)
+        await asyncio.wait_for(others.wait(), 20)
         assert not own.is_set()
 
 
@@ -73,7 +73,7 @@ async def test_what_is_no_news_rings_nobody(store: SQLiteStore, path: Path) -> N
         # The bell that follows all of these is the first one.
         assert not others.is_set()
         await store.append([draft()])
-        await asyncio.wait_for(others.wait(), 5.0)
+        await asyncio.wait_for(others.wait(), 20)
 
 
 async def test_without_bells_changes_are_seen_by_looking(path: Path) -> None:
@@ -104,7 +104,7 @@ async def test_a_watch_ends(store: SQLiteStore, path: Path) -> None:
     before = len(first)
     async with opened(path) as other:
         await other.append([draft("events")])
-        await asyncio.wait_for(rung.wait(), 5.0)
+        await asyncio.wait_for(rung.wait(), 20)
     assert second.is_set()
     assert len(first) == before
 
@@ -182,7 +182,7 @@ async def test_a_long_path_is_no_obstacle(
     async with opened(path) as store, opened(path) as second:
         rung = await listening(second)
         await store.append([draft("events")])
-        await asyncio.wait_for(rung.wait(), 5.0)
+        await asyncio.wait_for(rung.wait(), 20)
 
 
 async def test_closing_takes_the_bell_down(path: Path) -> None:
@@ -225,5 +225,5 @@ async def test_what_is_rolled_back_is_not_told(path: Path) -> None:
         with pytest.raises(StoreError):
             await store.append([draft("events", body=b'"poison"')])
         (placed,) = await store.append([draft("events")])
-        await asyncio.wait_for(heard.wait(), 5.0)
+        await asyncio.wait_for(heard.wait(), 20)
         assert [stored.id for news in told for stored in news.messages] == [placed.id]
