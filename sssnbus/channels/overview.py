@@ -58,7 +58,7 @@ async def list_subscriptions(store: LogStore, channel: str | None = None) -> lis
     result = []
     for name, found in records.items():
         for consumer, record in sorted(found.items()):
-            position, owner = position_of(record)
+            position, owner = position_of(name, consumer, record)
             active = owner is not None and await store.alive(owner.partition("#")[0])
             lag = max(0, lasts[name] - position)
             result.append(SubscriptionInfo(name, consumer, position, lag, active))

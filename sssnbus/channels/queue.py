@@ -229,9 +229,9 @@ class Queue(Channel):
     async def _started(self, place: Place) -> None:
         store = place.store
         assert isinstance(store, QueueStore), "the abilities were checked"
-        given = None if self._max_deliveries is None else str(self._max_deliveries)
-        text = await recorded(store, self.id, "max_deliveries", given)
-        limit = 5 if text is None else int(text)
+        limit = await recorded(
+            store, self.id, "max_deliveries", self._max_deliveries, 5, lambda n: b"%d" % n, int
+        )
         rules = Rules(self._claim_timeout, limit, self._retry, self._keep_done)
         desk = Desk(
             self.id,

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from sssnbus.delivery.feed import Feed, Gap
+from sssnbus.delivery.record import understood
 from sssnbus.delivery.shield import Turns
 from sssnbus.errors import InvalidOption, MissingAbility, StoreReset
 from sssnbus.stores.base import Record, Records
@@ -82,7 +83,9 @@ class Readers:
         if not reader.durable:
             reader.record = await store.get(space, consumer)
             if reader.record is not None and reader.position is None:
-                reader.position = int(reader.record.value)
+                what = f"The place of the durable reader {consumer!r} of channel {feed.channel!r}"
+                remedy = "Read by another name, with ``after`` where it is to go on."
+                reader.position = understood(reader.record.value, int, what, remedy)
             reader.durable = True
         while reader.position is not None:
             value = str(reader.position).encode()

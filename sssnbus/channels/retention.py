@@ -2,17 +2,20 @@
 
 import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import timedelta
-from typing import Final
+from typing import Final, TypeVar
 
 from sssnbus.clock import Clock
+from sssnbus.delivery.record import understood
 from sssnbus.errors import BusError
 from sssnbus.settings import Retention
 from sssnbus.stored import Draft
 from sssnbus.stores.base import LogStore, Records
 
 log = logging.getLogger("sssnbus")
+
+T = TypeVar("T")
 
 INTERVAL: Final = 1.0
 """How often the age of messages is looked at, in seconds."""
@@ -63,37 +66,52 @@ def settings_space(channel: str) -> str:
     return f"channel:{channel}"
 
 
-async def recorded(store: LogStore, channel: str, name: str, explicit: str | None) -> str | None:
-    """Return a setting that all processes share: ``explicit`` if given, which is then recorded."""
+async def recorded(
+    store: LogStore,
+    channel: str,
+    name: str,
+    given: T | None,
+    unsaid: T,
+    to_bytes: Callable[[T], bytes],
+    from_bytes: Callable[[bytes], T],
+) -> T:
+    """Return a setting that all processes share: what is given now, else what was given last.
+
+    What is given is recorded; ``unsaid`` holds where nothing ever was.
+    """
     if not isinstance(store, Records):
-        return explicit
+        return unsaid if given is None else given
     space = settings_space(channel)
     while True:
         record = await store.get(space, name)
-        if explicit is None or (record is not None and record.value.decode() == explicit):
-            return None if record is None else record.value.decode()
+        if given is None:
+            what = f"The {name!r} of channel {channel!r}"
+            remedy = "Give it anew where the channel is made."
+            return unsaid if record is None else understood(record.value, from_bytes, what, remedy)
+        value = to_bytes(given)
+        if record is not None and record.value == value:
+            return given
         version = None if record is None else record.version
-        if await store.put(space, name, explicit.encode(), version=version) is not None:
-            return explicit
+        if await store.put(space, name, value, version=version) is not None:
+            return given
 
 
 async def recorded_retention(
     store: LogStore, channel: str, given: Retention | None, unsaid: Retention
 ) -> Retention:
     """Return a channel's retention: what is given now, else what was given last, else ``unsaid``."""
-    text = await recorded(store, channel, "retention", None if given is None else _to_json(given))
-    return unsaid if text is None else _from_json(text)
+    return await recorded(store, channel, "retention", given, unsaid, _to_json, _from_json)
 
 
-def _to_json(retention: Retention) -> str:
+def _to_json(retention: Retention) -> bytes:
     age = retention.max_age
     seconds = None if age is None else age.total_seconds()
     parts = {"max_age": seconds, "max_count": retention.max_count, "max_bytes": retention.max_bytes}
-    return json.dumps({name: part for name, part in parts.items() if part is not None})
+    return json.dumps({name: part for name, part in parts.items() if part is not None}).encode()
 
 
-def _from_json(text: str) -> Retention:
-    parts = json.loads(text)
+def _from_json(value: bytes) -> Retention:
+    parts = json.loads(value)
     if "max_age" in parts:
         parts["max_age"] = timedelta(seconds=parts["max_age"])
     return Retention(**parts)

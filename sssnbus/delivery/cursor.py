@@ -13,6 +13,7 @@ from typing import Final
 from uuid import uuid4
 
 from sssnbus.clock import Clock
+from sssnbus.delivery.record import understood
 from sssnbus.delivery.shield import complete, insist
 from sssnbus.errors import ClosedError, OutcomeUnknown, SubscriptionInUse, SubscriptionLost
 from sssnbus.stores.base import Record, Records
@@ -51,8 +52,10 @@ class Progress:
     def from_bytes(cls, value: bytes) -> "Progress":
         """Return what ``to_bytes`` wrote."""
         kept = json.loads(value)
-        kept["attempts"] = {int(sequence): n for sequence, n in kept["attempts"].items()}
-        return cls(**kept)
+        attempts = {int(sequence): int(count) for sequence, count in kept["attempts"].items()}
+        owner = kept["owner"]
+        done = [int(sequence) for sequence in kept["done"]]
+        return cls(int(kept["position"]), attempts, done, None if owner is None else str(owner))
 
 
 class Cursor:
@@ -81,7 +84,7 @@ class Cursor:
     async def load(self) -> int | None:
         """Return the recorded position, or None if there is no record yet."""
         record = await self._store.get(space(self.channel), self.name)
-        return None if record is None else Progress.from_bytes(record.value).position
+        return None if record is None else _progress(self.channel, self.name, record).position
 
     async def acquire(self, start: int, *, standby: bool, ended: Callable[[], bool] = lambda: False) -> None:
         """Become the owner; ``start`` counts only if there is no record yet.
@@ -94,7 +97,7 @@ class Cursor:
             if record is None:
                 self._progress = Progress(start)
             else:
-                self._progress = Progress.from_bytes(record.value)
+                self._progress = _progress(self.channel, self.name, record)
             if await self._free(self._progress.owner):
                 self._version = None if record is None else record.version
                 if await self._take():
@@ -228,7 +231,13 @@ class Cursor:
         self._doubts.clear()
 
 
-def position_of(record: Record) -> tuple[int, str | None]:
+def position_of(channel: str, name: str, record: Record) -> tuple[int, str | None]:
     """Return the position and the owner that a subscription's record holds."""
-    progress = Progress.from_bytes(record.value)
+    progress = _progress(channel, name, record)
     return progress.position, progress.owner
+
+
+def _progress(channel: str, name: str, record: Record) -> Progress:
+    what = f"The place of the durable subscription {name!r} of channel {channel!r}"
+    remedy = f"Give it up with forget({name!r}), and subscribe anew from where you want it to go on."
+    return understood(record.value, Progress.from_bytes, what, remedy)

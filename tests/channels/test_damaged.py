@@ -5,8 +5,9 @@ import logging
 
 import pytest
 
-from sssnbus import Bus, BytesContent
+from sssnbus import Bus, BytesContent, Retention, StoreError
 from sssnbus.channels.base import Channel
+from sssnbus.stores.base import Records
 from tests.channels.test_work_queue import counts
 from tests.channels.tools import Recorder, cancelled, data
 
@@ -81,3 +82,45 @@ async def test_cancelled_between_good_and_damaged(bus: Bus) -> None:
             assert (await counts(queue))[2] == 0
         else:
             await queue.acknowledge("w", [message.id for message in task.result()])
+
+
+DAMAGE = [b"", b"\xff", b"{", b"7", b"[]", b'{"position": "x"}', b'{"max_count": -1}', b'{"max_age": "1"}']
+
+
+@pytest.mark.parametrize("value", DAMAGE)
+async def test_damaged_places(bus: Bus, value: bytes) -> None:
+    """A place that cannot be read is an error that names it and says what to do; then it can be given up."""
+    channel, store = bus.broadcast("events"), await bus.store()
+    assert isinstance(store, Records)
+    await channel.write("service", 1)
+    await store.put("subscription:events", "a", value, version=None)
+    for asked in (channel.subscribe("a", Recorder(), durable=True), channel.subscriptions()):
+        with pytest.raises(StoreError, match=r"durable subscription 'a' .* 'events' .*forget\('a'\)"):
+            await asked
+    assert await channel.forget("a")
+    recorder = Recorder()
+    await channel.subscribe("a", recorder, start="earliest", durable=True)
+    await recorder.reach(1)
+    if value != b"7":
+        await store.put("reader:events", "r", value, version=None)
+        with pytest.raises(StoreError, match=r"durable reader 'r' .* 'events' .*another name"):
+            await channel.read("r", durable=True)
+    assert [data(message) for message in await channel.read("s", durable=True)] == [1]
+
+
+@pytest.mark.parametrize("value", DAMAGE)
+async def test_damaged_settings(bus: Bus, value: bytes) -> None:
+    """A setting that cannot be read is an error of who relies on it, and can be given anew."""
+    store = await bus.store()
+    assert isinstance(store, Records)
+    await store.put("channel:events", "retention", value, version=None)
+    with pytest.raises(StoreError, match=r"'retention' of channel 'events' .* Give it anew"):
+        await bus.broadcast("events").start()
+    if value != b"7":
+        await store.put("channel:jobs", "max_deliveries", value, version=None)
+        with pytest.raises(StoreError, match=r"'max_deliveries' of channel 'jobs' .* Give it anew"):
+            await bus.work_queue("jobs").start()
+    async with Bus(store) as other:
+        await other.broadcast("events", retention=Retention(max_count=9)).write("service", 1)
+        await other.work_queue("jobs", max_deliveries=2).write("service", 1)
+    await bus.broadcast("events").write("service", 2)

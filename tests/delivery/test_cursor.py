@@ -92,7 +92,7 @@ async def test_low_water(order: list[int], stop: int) -> None:
     await holder.save()
     record = await store.get(space("events"), "a")
     assert record is not None
-    assert position_of(record)[0] == holder.position
+    assert position_of("events", "a", record)[0] == holder.position
     await holder.release()
     await store.aclose()
 

@@ -5,7 +5,7 @@ import json
 import random
 import shutil
 import sqlite3
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -269,6 +269,25 @@ def test_nothing_altered_gets_through(anywhere: list[Outcome], intact: Intact) -
 def test_an_unreadable_store_says_so(anywhere: list[Outcome]) -> None:
     """A turned bit leads to an error of the store, if to any."""
     assert [o for o in anywhere if o.error is not None and not isinstance(o.error, StoreError)] == []
+
+
+@pytest.mark.parametrize("change", ["NULL", "x'05'", "'many'"])
+@pytest.mark.parametrize("column", ["last", "floor", "count", "size"])
+async def test_numbers_of_no_kind_are_an_error_of_the_store(
+    intact: Intact, tmp_path: Path, column: str, change: str
+) -> None:
+    """A damaged number in the store's own books never surfaces as an error of Python."""
+    path = tmp_path / "bus.db"
+    shutil.copy(intact.path, path)
+    with closing(sqlite3.connect(path)) as connection, connection:
+        # As a turned bit does it, past all constraints.
+        connection.execute("PRAGMA writable_schema = ON")
+        connection.execute("UPDATE sqlite_master SET sql = replace(sql, 'INTEGER NOT NULL', '')")
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute(f"UPDATE log SET {column} = {change} WHERE name = 'events'")
+    outcome = Outcome(0, 0)
+    with suppress(StoreError):
+        await use(path, outcome)
 
 
 async def test_a_schema_that_is_no_text(intact: Intact, tmp_path: Path) -> None:

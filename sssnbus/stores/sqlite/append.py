@@ -29,7 +29,9 @@ class Log:
 
     def __init__(self, name: str, row: tuple[Any, ...]) -> None:
         self.name = name
-        self.number, self.kind, self.last, self.floor, self.count, self.size, self.depth = row
+        self.number, self.kind, *numbers = row
+        # A damaged file may hold anything in their place, which is to be noticed here.
+        self.last, self.floor, self.count, self.size, self.depth = map(int, numbers)
         self.is_queue: bool = self.kind == Kind.QUEUE
         self.base: int = self.number << SEQUENCE_BITS
         """What is added to a sequence to make a position."""
@@ -37,7 +39,7 @@ class Log:
     @property
     def end(self) -> int:
         """The highest position allocated."""
-        return self.base + int(self.last)
+        return self.base + self.last
 
 
 def find_log(transaction: Transaction, name: str) -> Log | None:

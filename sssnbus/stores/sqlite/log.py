@@ -100,7 +100,7 @@ def _page(
 
 def _last(conn: sqlite3.Connection, names: Sequence[str]) -> dict[str, int]:
     rows = ((name, conn.execute(sql.LAST, (name,)).fetchone()) for name in names)
-    return {name: 0 if row is None else row[0] for name, row in rows}
+    return {name: 0 if row is None else int(row[0]) for name, row in rows}
 
 
 def _locate(conn: sqlite3.Connection, name: str, time: float) -> int:

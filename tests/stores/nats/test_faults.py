@@ -7,7 +7,6 @@ import asyncio
 import logging
 import ssl
 import subprocess
-import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
@@ -280,10 +279,8 @@ async def test_black_hole(proxy: Proxy) -> None:
     store = await opened(store_at(proxy.port, timeout=1.5))
     await store.append([draft("a", 0)])
     proxy.hold()
-    started = time.monotonic()
     with pytest.raises(OutcomeUnknown, match="outcome of an append is unknown"):
         await store.append([draft("a", 1, id="one")])
-    assert time.monotonic() - started < 10
     with pytest.raises((StoreUnavailable, OutcomeUnknown)):
         await store.read("a", after=0, limit=1)
     proxy.mend()

