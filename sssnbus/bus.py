@@ -63,8 +63,9 @@ class Bus:
         """Make a bus; this does no I/O and needs no event loop.
 
         Args:
-            store: A URL (``memory://``, ``sqlite:///file.db``), the path of an SQLite file, or a store. A
-                store given as an object is opened if need be, keeps its own clock, and stays yours to close.
+            store: A URL (``memory://``, ``sqlite:///file.db``), a ``Path``, which is that of an SQLite file,
+                or a store. A store given as an object is opened if need be, keeps its own clock, and stays
+                yours to close.
             clock: Where the time comes from; tests hand in their own.
 
         Raises:
@@ -214,7 +215,7 @@ class Bus:
             queues: Their names.
             sender_id: Who writes.
             data: As for ``WorkQueueChannel.write``.
-            timeout: Seconds within which it must be stored.
+            timeout: As for ``WorkQueueChannel.write``.
             envelope: As for ``WorkQueueChannel.write``.
 
         Raises:
@@ -295,7 +296,12 @@ class Bus:
         """Wait until the bus is stopped or the process gets SIGINT or SIGTERM; return the signal.
 
         Typically the last line inside ``async with Bus(...)``: leaving the block then ends everything in
-        order. A second signal while it ends has its usual effect.
+        order, and gives handlers 5 seconds; ``await bus.stop(grace=30)`` behind it gives them more. A second
+        signal while it ends has its usual effect. Where something else handles signals, as a web server does,
+        do without ``serve``.
+
+        Raises:
+            NotStarted: the bus is not started, or stopped already.
         """
         if self._life is not _Life.STARTED:
             raise NotStarted("Bus")
@@ -391,7 +397,7 @@ class Bus:
             raise ChannelKindMismatch(id, there.kind.value, kind.kind.value)
         for name, value in options.items():
             if value != its_options.get(name):
-                its = its_options.get(name, "its default")
-                rule = f"channel {id!r} was made with {its!r}; give the same options each time"
+                its = repr(its_options[name]) if name in its_options else "the default"
+                rule = f"channel {id!r} was made with {its}; give the same options each time"
                 raise InvalidOption(name, value, rule)
         return there

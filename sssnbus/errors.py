@@ -31,8 +31,8 @@ BusError
 │   └── StoreTimeout                        the store did not get to it; not applied, now or later
 └── StoreError             the storage failed; what was acknowledged is kept
     ├── StoreUnavailable · StoreFull · StoreReadOnly
-    ├── OutcomeUnknown                      lost on the way: it happened or not; same id, then again
-    ├── StoreReplaced                       the file under the bus was deleted or swapped
+    ├── OutcomeUnknown                      it happened or not; again, a write under its dedupe key
+    ├── StoreReplaced                       what the bus has open was deleted, swapped or set back
     ├── StoreReset                          the store went back behind a cursor
     ├── IncompatibleStore                   not a store, or of another schema version
     └── MessageCorrupt                      a stored message fails its checksum
@@ -151,6 +151,13 @@ class MessageConflict(UsageError):
         )
 
 
+_VERBS = {
+    "broadcast": "Bus.broadcast; in a shell publish, subscribe, history",
+    "work queue": "Bus.work_queue; in a shell write, read, claim",
+}
+"""How each kind of channel is used, for those who took it for the other."""
+
+
 class ChannelKindMismatch(UsageError):
     """The name is recorded in the store as the other kind of channel."""
 
@@ -158,7 +165,7 @@ class ChannelKindMismatch(UsageError):
         self.channel, self.recorded, self.asked = channel, recorded, asked
         super().__init__(
             f"Channel {channel!r} is a {recorded} channel in this store, not a {asked} channel. "
-            "Use the recorded kind or another name."
+            f"Use the recorded kind ({_VERBS.get(recorded, recorded)}) or another name."
         )
 
 
@@ -374,8 +381,8 @@ class OutcomeUnknown(StoreError):
     def __init__(self, store: str, what: str) -> None:
         self.store, self.what = store, what
         super().__init__(
-            f"Store {store} gave no answer, so the outcome of {what} is unknown. Writing again under the "
-            "same message id or dedupe key is safe."
+            f"Store {store} gave no answer, so the outcome of {what} is unknown. Try again; repeat a write "
+            "under its dedupe key or id, or it may be stored twice."
         )
 
 

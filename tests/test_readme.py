@@ -4,12 +4,16 @@ import itertools
 import re
 import subprocess
 import sys
+from importlib import import_module
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
 from sybil import Example, Sybil
 from sybil.parsers.markdown import CodeBlockParser
+
+from sssnbus.stores import store_from_url
+from sssnbus.stores.postgres.url import _PASSED_ON
 
 ROOT = Path(__file__).parent.parent
 README = ROOT / "README.md"
@@ -115,6 +119,24 @@ def test_links() -> None:
     targets = re.findall(r"\]\((?!https?://|#)([^)#]+)", README.read_text())
     assert targets
     assert [target for target in targets if not (ROOT / target).exists()] == []
+
+
+URLS = re.findall(r"`((?:sqlite|postgresql|rediss?|nats|tls)://[^`]+)`", README.read_text())
+
+
+@pytest.mark.parametrize("url", sorted(set(URLS)))
+def test_urls(url: str) -> None:
+    """Every URL on the page is one that is understood, options and all."""
+    assert store_from_url(url).url
+
+
+def test_options() -> None:
+    """The table of options names all there are, and no others."""
+    rooms = ("sqlite", "postgres", "redis", "nats")
+    known = {name for room in rooms for name in import_module(f"sssnbus.stores.{room}.url").OPTIONS}
+    text = README.read_text().partition("| option |")[2].partition("\n\n")[0]
+    told = {word for row in text.splitlines()[2:] for word in re.findall(r"`(\w+)`", row.split("|")[1])}
+    assert told == known - _PASSED_ON
 
 
 def test_commands_stand_at_the_top() -> None:

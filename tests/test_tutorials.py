@@ -3,6 +3,7 @@
 import ast
 import io
 import os
+import re
 import subprocess
 import sys
 import tokenize
@@ -109,10 +110,10 @@ def test_every_tutorial_is_listed() -> None:
     """The numbers have no gap, the README names each tutorial once, and no expected output is left over."""
     names = [path.name for path in TUTORIALS]
     assert [name[:2] for name in names] == [f"{number:02}" for number in range(1, len(names) + 1)]
-    listed = [
-        line for line in (FOLDER / "README.md").read_text(encoding="utf-8").splitlines() if "](0" in line
-    ]
-    assert [line.partition("](")[2].partition(")")[0] for line in listed] == names
+    listed = re.findall(
+        r"^- \[.*?\]\((.*?)\)", (FOLDER / "README.md").read_text(encoding="utf-8"), re.MULTILINE
+    )
+    assert listed == names
     assert sorted(path.stem for path in (FOLDER / "expected").iterdir()) == [path.stem for path in TUTORIALS]
 
 

@@ -74,8 +74,8 @@ class Channel(ABC):
         Args:
             id: Its name in the store: 1 to 512 letters, digits, ``.``, ``_`` and ``-``.
             name: A title for people.
-            store: A URL, the path of an SQLite file, or a store. A store given as an object is opened if
-                need be, keeps its own clock, and stays yours to close.
+            store: A URL (``sqlite:///file.db``), a ``Path``, which is that of an SQLite file, or a store. A
+                store given as an object is opened if need be, keeps its own clock, and stays yours to close.
             content: The content class, or classes, that the channel takes; anything when left out.
             max_payload: The largest content, in bytes.
             dedupe_window: How long a ``dedupe`` key is remembered, in seconds.

@@ -106,8 +106,7 @@ class BroadcastChannel(Channel):
         With ``confirm="delivered"``, the default, it returns when every callback that was live in this
         process has settled: ended well or badly, or run out of time, dropped the message by its policy, or
         unsubscribed. Iterators, other processes and subscriptions that are still reading history are not
-        waited for. With ``confirm="stored"``, and always
-        inside a handler, it returns after the commit.
+        waited for. With ``confirm="stored"``, and always inside a handler, it returns after the commit.
 
         Durable on return as ``receipt.durability`` says. If cancelled, the message may have been written,
         and then it is delivered. The data is encoded here: what happens to it later changes nothing. All
@@ -117,15 +116,18 @@ class BroadcastChannel(Channel):
             sender_id: Who writes.
             data: A JSON value, ``bytes``, a ``MessageContent`` or a ready ``ChannelMessage``.
             confirm: ``"delivered"`` or ``"stored"``.
-            timeout: Seconds for storing and delivery together.
+            timeout: Seconds within which storing must begin and delivery be over. Storing that has begun is
+                waited for, on a server as long as its store's own ``timeout``.
             dedupe: A key that makes a repeated write harmless while it is remembered.
             envelope: ``topic``, ``metadata``, ``correlation_id``, ``reply_to``, ``recipient_id``, ``id``.
 
         Raises:
             UsageError: a part of the message breaks a rule; nothing was stored.
             MessageConflict: the id or dedupe key was used with other content; nothing was stored.
-            StoreTimeout: it could not be stored in time; nothing was, nor will be.
+            StoreTimeout: storing could not begin in time; nothing was stored, nor will be.
             DeliveryTimeout: it is stored, but callbacks are not through with it.
+            OutcomeUnknown: a server gave no answer, so it may be stored: write again under the same
+                ``dedupe`` or ``id``.
             StoreError: the store failed.
         """
         receipts = await self._write(sender_id, (data,), envelope, confirm, timeout, dedupe)

@@ -38,9 +38,11 @@ class ChannelInfo:
     size: int
     """Bytes of their contents and headers."""
     ready: int
-    """Messages that a worker could claim now, those waiting behind their ordering key included."""
+    """Messages that wait for a worker, those behind another one of their ordering key included."""
     delayed: int
+    """Messages whose time has not come."""
     leased: int
+    """Messages that workers hold."""
     done: int
     """Messages that are settled but kept until vacuum."""
     dead: int
@@ -90,9 +92,11 @@ class QueueStatistics:
     last: int
     """The newest sequence ever given out."""
     ready: int
-    """Messages that a worker could claim now, those waiting behind their ordering key included."""
+    """Messages that wait for a worker, those behind another one of their ordering key included."""
     delayed: int
+    """Messages whose time has not come."""
     leased: int
+    """Messages that workers hold."""
     done: int
     """Messages that are settled but kept until vacuum."""
     dead: int

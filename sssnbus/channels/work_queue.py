@@ -59,15 +59,19 @@ class WorkQueueChannel(Queue):
             at: When to hand it out, by the wall clock, instead of ``delay``.
             key: An ordering key: its messages are handled one at a time, in the order of writing, beside
                 those of other keys. It excludes ``delay`` and ``at``.
-            timeout: Seconds within which it must be stored.
-            dedupe: A key that makes a repeated write harmless while it is remembered.
+            timeout: Seconds within which storing must begin. Storing that has begun is waited for, on a
+                server as long as its store's own ``timeout``.
+            dedupe: A key that makes a repeated write harmless while it is remembered, also when the job is
+                done by then; a repeated ``id`` is known only while its message is there.
             envelope: ``topic``, ``metadata``, ``correlation_id``, ``reply_to``, ``recipient_id``, ``id``.
 
         Raises:
             UsageError: a part of the message breaks a rule; nothing was stored.
             MessageConflict: the id or dedupe key was used with other content; nothing was stored.
             QueueFull: the queue is at its ``max_depth``; nothing was stored.
-            StoreTimeout: it could not be stored in time; nothing was, nor will be.
+            StoreTimeout: storing could not begin in time; nothing was stored, nor will be.
+            OutcomeUnknown: a server gave no answer, so it may be stored: write again under the same
+                ``dedupe``.
             StoreError: the store failed.
         """
         due = due_time(delay, at, key, self.clock)

@@ -227,7 +227,7 @@ _OPTIONS: Final = f"""\
 options, before the command:
   -d, --dir DIR    the directory of the database, in place of the current one
   -f, --file NAME  the name of the database, in place of .sssnbus.db; an absolute path carries its directory
-  --url URL        another store, such as sqlite:///jobs.db
+  --url URL        another store, such as sqlite:///jobs.db or redis://host; SSSNBUS_URL names one too
   -q, --quiet      say nothing but errors on stderr
   --status         count messages and bytes of the whole store; --json for programs
   --vacuum         remove messages that were consumed; with --compact shrink the file as well

@@ -346,7 +346,7 @@ class Claim:
         await self._desk.settle([self], [Release(self.sequence, self.token, counted=False)])
 
     async def extend(self, seconds: float) -> None:
-        """Let the hold end ``seconds`` from now; from here on only time renews nothing.
+        """Let the hold end ``seconds`` from now; it is renewed no longer.
 
         Raises:
             ClaimLost: the hold had ended.

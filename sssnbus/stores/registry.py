@@ -28,7 +28,10 @@ def store_from_url(url: str, clock: Clock | None = None) -> Store:
     """
     scheme, colon, _ = url.partition("://")
     if not colon:
-        raise InvalidURL(redacted(url), f"it has no scheme; begin with {listed(_schemes())} and ://")
+        raise InvalidURL(
+            redacted(url),
+            f"it has no scheme; begin with {listed(_schemes())} and ://; a file is sqlite:///file.db",
+        )
     factory = _factory(scheme)
     if factory is None:
         raise InvalidURL(redacted(url), f"its scheme is not one of {listed(_schemes())}")

@@ -29,7 +29,8 @@ def add_arguments(parser: "ArgumentParser") -> None:
     describe(
         parser,
         "Write one copy of a message into every queue that holds anything, or held anything since the last "
-        "vacuum: into all or none. The first word that is no option is the message, whatever it looks like.",
+        "vacuum: into all or none. Subscribers of channels do not get it: that is 'publish'. The first word "
+        "that is no option is the message, whatever it looks like.",
         "sssnbus broadcast 'shutting down'",
         "sssnbus broadcast --pattern 'jobs.*' reload",
         codes="0 written, 1 error, 2 no queue to write into",

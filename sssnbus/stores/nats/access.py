@@ -42,8 +42,7 @@ class Access:
         """Return what the client has to be told. It reads files.
 
         Raises:
-            StoreUnavailable: the file of credentials cannot be used.
-            OSError: the file of certificates cannot be read.
+            StoreUnavailable: the file of credentials or that of certificates cannot be used.
         """
         options: dict[str, Any] = {
             "servers": list(self.servers),
@@ -56,7 +55,7 @@ class Access:
             "max_outstanding_pings": 2,
         }
         if self.tls:
-            options["tls"] = ssl.create_default_context(cafile=self.tls_ca)
+            options["tls"] = self._context()
             if self.tls_hostname is not None:
                 options["tls_hostname"] = self.tls_hostname
         given = {"user": self.user, "password": self.password, "token": self.token}
@@ -65,6 +64,15 @@ class Access:
             self._check_creds(Path(self.creds))
             options["user_credentials"] = self.creds
         return options
+
+    def _context(self) -> ssl.SSLContext:
+        try:
+            return ssl.create_default_context(cafile=self.tls_ca)
+        except OSError as error:
+            problem = error.strerror or "it holds no certificate"
+            raise StoreUnavailable(
+                f"Store {self.url} needs its tls_ca file, and it cannot be used ({problem}). Check its path."
+            ) from error
 
     def _check_creds(self, path: Path) -> None:
         """Refuse a file that the client would look through for ever."""

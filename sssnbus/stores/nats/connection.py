@@ -185,8 +185,8 @@ class Connection:
         if self._denied is not None:
             return self._denied
         return StoreUnavailable(
-            f"Store {self.url} cannot be reached: {self._problem}. Nothing was changed; it is tried again "
-            "by itself."
+            f"Store {self.url} cannot be reached: {self._problem}. Nothing was changed. It connects again by "
+            "itself; then try again."
         )
 
     def _unreachable(self, error: Exception | None) -> StoreUnavailable:
@@ -196,7 +196,10 @@ class Connection:
                 f"{text}: the server refused the user, password or token. Check the URL, or the environment "
                 "variables NATS_USER, NATS_PASSWORD, NATS_TOKEN and NATS_CREDS."
             )
-        return StoreUnavailable(f"{text} within {self._access.connect_timeout:g} s: {self._problem}.")
+        advice = "Check that it runs, the address, and whether it is nats:// or tls://."
+        return StoreUnavailable(
+            f"{text} within {self._access.connect_timeout:g} s: {self._problem}. {advice}"
+        )
 
     def _note(self, error: Exception) -> None:
         text = str(error)

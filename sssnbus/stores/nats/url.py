@@ -48,7 +48,7 @@ def from_url(url: str, clock: Clock | None) -> NATSStore:
     """Return the store on the servers that the URL names.
 
     ``nats://user:password@host``, ``nats://token@host``; without either, the environment variables
-    NATS_USER, NATS_PASSWORD, NATS_TOKEN and NATS_CREDS are looked at.
+    NATS_USER, NATS_PASSWORD, NATS_TOKEN and NATS_CREDS are looked at. ``tls://`` is the same over TLS.
 
     Raises:
         InvalidURL: it names no server, or an option breaks its rule.
@@ -70,6 +70,8 @@ def from_url(url: str, clock: Clock | None) -> NATSStore:
     elif "creds" not in given:
         given |= from_environment()
     servers = tuple(_server(host, url) for host in hosts.split(","))
+    if parts.scheme != "tls" and ("tls_ca" in given or "tls_hostname" in given):
+        raise InvalidURL(redacted(url), "tls_ca and tls_hostname are for tls://, which is nats:// over TLS")
     access = Access(redacted(url), servers, tls=parts.scheme == "tls", **given)
     try:
         settings = Settings(**options)

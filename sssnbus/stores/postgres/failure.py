@@ -175,7 +175,11 @@ def from_connecting(exc: BaseException, url: str, seconds: float) -> BusError:
         )
     if isinstance(exc, asyncpg.ClientConfigurationError):
         # Its text may quote the DSN.
-        return IncompatibleStore(f"Store {url}", "its address or its TLS settings are not understood")
+        return IncompatibleStore(
+            f"Store {url}",
+            "its address or its TLS settings are not understood. Check its options: sslmode=verify-ca and "
+            "verify-full need sslrootcert, the file of the certificates to trust",
+        )
     return StoreUnavailable(f"Store {url} cannot be reached ({type(exc).__name__}).")
 
 

@@ -104,4 +104,12 @@ def _translated(exc: BaseException, url: str) -> BusError:
         return StoreUnavailable(f"Store {url} takes no writes now: {text}. Nothing was applied.")
     if isinstance(exc, ResponseError) and not is_passing(exc):
         return StoreError(f"Store {url} failed: {text}.")
-    return StoreUnavailable(f"Store {url} cannot be reached: {text}. Nothing was applied.")
+    if isinstance(exc, FileNotFoundError | PermissionError):
+        # The client has an error of its own for what happens on the way to the server.
+        return StoreUnavailable(
+            f"Store {url} needs its ca file, and it cannot be read ({exc.strerror}). Check its path."
+        )
+    return StoreUnavailable(
+        f"Store {url} cannot be reached: {text}. Nothing was applied. Check that it runs, the address, and "
+        "whether it is redis:// or rediss://."
+    )

@@ -31,4 +31,4 @@ class RedisStore(
     at once keep everybody waiting.
     """
 
-    promise = "with `appendfsync always` a power cut; otherwise nothing is promised"
+    promise = "with `appendfsync always` a power cut, with `no` a crash of the server; otherwise nothing"

@@ -60,7 +60,11 @@ def from_url(url: str, clock: Clock | None) -> RedisStore:
         port = 0
     database = parts.path.strip("/")
     if not parts.hostname or port == 0 or not ((database.isdecimal() and database.isascii()) or not database):
-        raise InvalidURL(redacted(url), "write redis://host:port/database; port and database are numbers")
+        raise InvalidURL(
+            redacted(url),
+            "write redis://host:port/database, with one host; port and database are numbers, and in a login "
+            "@ is %40 and / is %2F",
+        )
     if "ca" in options and parts.scheme != "rediss":
         raise InvalidURL(redacted(url), "ca is for rediss://, which is redis:// over TLS")
     return RedisStore(

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from sssnbus import Bus, IncompatibleStore, InvalidOption, InvalidURL, WeakDurability
-from sssnbus.errors import ForkedProcess, MissingAbility, StoreError
+from sssnbus.errors import ForkedProcess, MissingAbility, StoreError, StoreUnavailable
 from sssnbus.stores import store_from_url
 from sssnbus.stores.base import Kind, Release
 from sssnbus.stores.nats import NATSStore, Settings
@@ -43,6 +43,8 @@ def store_of(factory: StoreFactory) -> NATSStore:
         ("nats://host?server_sync=no", "server_sync must be always"),
         ("nats://host?timeout=0", "timeout must be a number of seconds above 0"),
         ("tls://host?tls_ca=", "tls_ca must be not empty"),
+        ("nats://host?tls_ca=ca.pem", "are for tls://, which is nats:// over TLS"),
+        ("nats://host?tls_hostname=bus", "are for tls://, which is nats:// over TLS"),
         ("nats://host?sync=1", "unknown option 'sync'"),
     ],
 )
@@ -69,6 +71,14 @@ def test_credentials(monkeypatch: pytest.MonkeyPatch) -> None:
     assert access("nats://bob:x@a:1,b").servers == ("nats://a:1", "nats://b:4222")
     assert access("nats://hunter2@host").token == "hunter2"
     assert access("nats://hunter2@host").user is None
+
+
+async def test_certificates_that_cannot_be_used(tmp_path: Path) -> None:
+    """A file of certificates that is not there, or is none, is told before anything is connected to."""
+    (tmp_path / "none.pem").write_text("nothing")
+    for name, problem in (("gone.pem", "No such file"), ("none.pem", "no certificate")):
+        with pytest.raises(StoreUnavailable, match=f"needs its tls_ca file, and .*{problem}"):
+            await store_from_url(f"tls://127.0.0.1:1?tls_ca={tmp_path}/{name}").open()
 
 
 async def test_durability_is_what_can_be_known(address: str, place: StoreFactory) -> None:

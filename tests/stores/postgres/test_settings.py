@@ -1,6 +1,7 @@
 """What the store says of the server's durability is true; what it cannot work with it refuses untouched."""
 
 import asyncio
+from pathlib import Path
 
 import asyncpg
 import pytest
@@ -184,6 +185,16 @@ async def test_server_without_tls(site: Site) -> None:
         await site.store(sslmode="require", connect_timeout=60).open()
     with pytest.raises(StoreUnavailable, match="Check the files that its URL names"):
         await site.store(sslmode="verify-full", sslrootcert="/nowhere.pem", connect_timeout=0.1).open()
+
+
+async def test_certificates_that_nobody_named(
+    site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever wants certificates checked and names none to trust is told of the option."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv("PGSSLROOTCERT", raising=False)
+    with pytest.raises(IncompatibleStore, match="verify-full need sslrootcert"):
+        await site.store(sslmode="verify-full").open()
 
 
 async def test_password_of_the_environment(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,6 +6,8 @@ import pytest
 
 from sssnbus import Bus, ChannelMessage
 from sssnbus.errors import SubscriptionInUse
+from sssnbus.stores.redis.url import from_url
+from tests.servers.proxy import Proxy
 from tests.stores.redis.tools import line, program, until
 
 
@@ -51,6 +53,32 @@ async def test_live_between_processes(url: str) -> None:
                 async with asyncio.timeout(30):
                     got = [(await anext(subscription)).content.data["n"] for _ in range(30)]
     assert got == list(range(30))
+
+
+async def test_live_through_a_cut(url: str) -> None:
+    """A live subscription that was cut off gets what others wrote meanwhile, in order and once."""
+    seen: list[object] = []
+
+    async def note(message: ChannelMessage) -> None:
+        seen.append(message.content.data)
+
+    async def all_seen() -> bool:
+        return len(seen) >= 12
+
+    port = from_url(url, None)._place.port
+    async with Proxy("127.0.0.1", port) as proxy:
+        # The look that it takes by itself would come too late.
+        far = url.replace(f":{port}", f":{proxy.port}") + "&poll_interval=60"
+        async with Bus(url) as one, Bus(far) as two:
+            events = one.broadcast("events")
+            await two.broadcast("events").subscribe("s", note)
+            await events.write("me", 0)
+            proxy.cut()
+            await events.write_many("me", range(1, 11))
+            proxy.mend()
+            await events.write("me", 11)
+            await until(all_seen)
+    assert seen == list(range(12))
 
 
 async def test_durable_subscription(url: str) -> None:

@@ -186,7 +186,7 @@ async def test_black_hole(proxy: Proxy) -> None:
             return_exceptions=True,
         )
         assert isinstance(outcomes[0], OutcomeUnknown)
-        assert "same message id" in str(outcomes[0])
+        assert "under its dedupe key or id" in str(outcomes[0])
         assert isinstance(outcomes[1], StoreUnavailable)
         assert isinstance(outcomes[2], StoreTimeout)
         proxy.mend()

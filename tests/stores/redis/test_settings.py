@@ -28,6 +28,12 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     server.stop()
 
 
+async def test_certificates_that_are_not_there() -> None:
+    """A file of certificates that cannot be read is told as that, not as a server that is away."""
+    with pytest.raises(StoreUnavailable, match=r"needs its ca file, and .* \(No such file or directory\)"):
+        await from_url("rediss://127.0.0.1:1?ca=/nowhere.pem", None).open()
+
+
 @pytest.mark.parametrize(
     ("settings", "given"),
     [
