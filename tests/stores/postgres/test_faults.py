@@ -82,7 +82,10 @@ async def _more(things: list[tuple[Placed, bytes]], count: int) -> bool:
 
 async def test_cut_connections(site: Site) -> None:
     """Connections that end at any moment cost time and nothing else: every write is there once."""
-    async with Proxy("127.0.0.1", site.port) as proxy, opened(site, proxy.port, timeout=60) as store:
+    async with (
+        Proxy("127.0.0.1", site.port) as proxy,
+        opened(site, proxy.port, timeout=60, connect_timeout=60) as store,
+    ):
         cuts = 0
 
         async def cut() -> None:
