@@ -73,3 +73,12 @@ def check_count(option: str, value: object, least: int = 1) -> int:
     if type(value) is not int or value < least:
         raise InvalidOption(option, value, f"it must be a whole number, {least} or more")
     return value
+
+
+_MOST = 2**31 - 1
+"""As many as any store can count to in one step."""
+
+
+def check_limit(value: object) -> int:
+    """Return how many messages are wanted at most; a number that no store could mean stands for all."""
+    return min(check_count("limit", value), _MOST)

@@ -109,6 +109,11 @@ def check_id(id: object) -> str:
     raise InvalidName("message id", id, "it must be 1 to 128 characters out of A-Z a-z 0-9 _ . : -")
 
 
+def is_id(id: object) -> bool:
+    """Return whether a message could have this id; if not there is nothing to ask a store for."""
+    return isinstance(id, str) and _ID.match(id) is not None
+
+
 def encode_text(text: str, limit: int) -> bytes:
     """Return the JSON of a text.
 

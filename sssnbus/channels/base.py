@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, ClassVar, Self, Unpack
 from sssnbus.channels import models
 from sssnbus.channels.dead_letters import DeadLetters
 from sssnbus.channels.drafting import Drafter, damaged_draft
-from sssnbus.channels.options import Content, check_ids, content_classes
+from sssnbus.channels.options import Content, content_classes, possible_ids
 from sssnbus.channels.place import Host, Life, Place
 from sssnbus.clock import Clock, SystemClock
 from sssnbus.delivery.fanout import FanOut
@@ -240,7 +240,7 @@ class Channel(ABC):
 
     async def remove(self, ids: Iterable[str]) -> int:
         """Remove messages by id, whatever their state; return how many were there. Durable on return."""
-        wanted = check_ids(ids)
+        wanted = possible_ids(ids)
         place = await self._ready()
         return await place.store.remove(self.id, wanted)
 

@@ -26,7 +26,7 @@ from sssnbus.delivery.handling import in_handler, text_of
 from sssnbus.delivery.head import Entry, Head, decoder
 from sssnbus.delivery.subscription import Plan, Subscription
 from sssnbus.errors import DeliveryTimeout, ExclusiveReadError, InvalidOption, MissingAbility
-from sssnbus.settings import Confirm, OnFull, Retention, Retry, check_count, check_seconds
+from sssnbus.settings import Confirm, OnFull, Retention, Retry, check_count, check_limit, check_seconds
 from sssnbus.stored import Dedupe, Envelope, Receipt, Stored, check_name
 from sssnbus.stores.base import DEAD, ByID, Kind, Records
 from sssnbus.stores.memory import MemoryStore
@@ -287,7 +287,7 @@ class BroadcastChannel(Channel):
                 "use subscribe() or a shared read(); to claim messages use a WorkQueueChannel."
             )
         check_name("consumer name", consumer)
-        check_count("limit", limit)
+        limit = check_limit(limit)
         patterns = patterns_of(topic, syntax)
         running = await self._run()
         return await self._readers.read(running.feed, consumer, limit, after, patterns, durable)

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, Final
 
-from sssnbus.channels.options import check_ids
+from sssnbus.channels.options import possible_ids
 from sssnbus.delivery.shield import complete
 from sssnbus.errors import MissingAbility
-from sssnbus.stored import Stored
+from sssnbus.stored import Stored, is_id
 from sssnbus.stores.base import DEAD, ByID, LogStore, QueueStore, Selection
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ class DeadLetters:
         store = await self._store()
         if not isinstance(store, ByID):
             raise MissingAbility(self._channel, store.url, ["ByID"])
-        stored = await store.find(self._log, id)
+        stored = await store.find(self._log, id) if is_id(id) else None
         return None if stored is None else self._decode(stored)
 
     async def redrive(self, ids: Sequence[str] | None = None) -> int:
@@ -60,7 +60,7 @@ class DeadLetters:
         store = await self._store()
         if not isinstance(store, QueueStore):
             raise MissingAbility(self._channel, store.url, ["QueueStore"])
-        select = None if ids is None else Selection(ids=tuple(check_ids(ids)))
+        select = None if ids is None else Selection(ids=tuple(possible_ids(ids)))
         total = 0
         while moved := await complete(store.transfer(self._log, self._channel, limit=_BATCH, select=select)):
             self._returned(moved)
@@ -73,6 +73,6 @@ class DeadLetters:
         """Remove dead letters for good, all of them or those in ``ids``; return how many."""
         store = await self._store()
         if ids is not None:
-            return await store.remove(self._log, check_ids(ids))
+            return await store.remove(self._log, possible_ids(ids))
         last = (await store.last([self._log]))[self._log]
         return await store.trim(self._log, upto=last)

@@ -11,6 +11,7 @@ from sssnbus.channels.place import Host
 from sssnbus.clock import Clock
 from sssnbus.errors import InvalidOption, MissingAbility
 from sssnbus.settings import Retention, Retry
+from sssnbus.stored import is_id
 from sssnbus.stores.base import Selection, SelectiveClaim, Store
 
 if TYPE_CHECKING:
@@ -92,6 +93,11 @@ def check_ids(ids: object) -> list[str]:
     return found
 
 
+def possible_ids(ids: object) -> list[str]:
+    """Return those ids that a message could have: a store may take another text for who knows what."""
+    return [id for id in check_ids(ids) if is_id(id)]
+
+
 def selection(
     store: Store, channel: str, ids: Iterable[str] | None, after: str | None, before: str | None
 ) -> Selection | None:
@@ -104,7 +110,7 @@ def selection(
     if ids is None and after is None and before is None:
         return None
     chosen = Selection(
-        None if ids is None else tuple(check_ids(ids)), _bound("after", after), _bound("before", before)
+        None if ids is None else tuple(possible_ids(ids)), _bound("after", after), _bound("before", before)
     )
     if not isinstance(store, SelectiveClaim):
         raise MissingAbility(channel, store.url, ["SelectiveClaim"])

@@ -30,7 +30,7 @@ from sssnbus.errors import (
     StoreUnavailable,
     UsageError,
 )
-from sssnbus.settings import Retry, check_count, check_seconds
+from sssnbus.settings import Retry, check_count, check_limit, check_seconds
 from sssnbus.stored import Draft, Stored, check_name
 from sssnbus.stores.base import DEAD, Kind, Lease, Priority, QueueStore, Selection
 
@@ -116,7 +116,7 @@ class Queue(Channel):
             after: Only messages whose ids are above this one; as for ``read``.
             before: Only messages whose ids are below this one.
         """
-        check_count("limit", limit)
+        limit = check_limit(limit)
         running = await self._run()
         select = selection(running.store, self.id, ids, after, before)
         found = await running.store.peek(self.id, limit=limit, select=select)
@@ -189,7 +189,7 @@ class Queue(Channel):
             ChannelKindMismatch: the target is a broadcast channel.
             MessageConflict: the target holds one of the ids with other content; nothing has moved.
         """
-        check_count("limit", limit)
+        limit = check_limit(limit)
         check_name("queue name", target)
         if target == self.id:
             raise UsageError("Source and destination queues cannot be the same")

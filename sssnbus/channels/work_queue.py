@@ -11,12 +11,13 @@ from sssnbus.channels import models
 from sssnbus.channels.drafting import check_priority, due_time
 from sssnbus.channels.options import check_items, selection
 from sssnbus.channels.queue import Queue
-from sssnbus.delivery.claims import Claim, Claiming, Desk
+from sssnbus.delivery.claiming import Claiming
+from sssnbus.delivery.claims import Claim, Desk
 from sssnbus.delivery.fanout import FanOut
 from sssnbus.delivery.feed import Handler, find
 from sssnbus.delivery.handling import check_handler, text_of
 from sssnbus.errors import ClaimLost, ExclusiveReadError, InvalidOption
-from sssnbus.settings import check_count, check_seconds
+from sssnbus.settings import check_count, check_limit, check_seconds
 from sssnbus.stored import Envelope, Receipt, check_id, check_name
 from sssnbus.stores.base import Lease, Release
 
@@ -164,7 +165,7 @@ class WorkQueueChannel(Queue):
                 "BroadcastChannel."
             )
         check_name("worker name", worker)
-        check_count("limit", limit)
+        limit = check_limit(limit)
         running = await self._run()
         select = selection(running.store, self.id, ids, after, before)
         claims = await running.desk.claim(worker, limit=limit, select=select)

@@ -5,9 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from types import TracebackType
 from typing import TYPE_CHECKING
 
 from sssnbus.clock import Clock, Timer
@@ -15,7 +14,7 @@ from sssnbus.delivery.fanout import FanOut, Tail
 from sssnbus.delivery.handling import text_of
 from sssnbus.delivery.inbox import fail
 from sssnbus.delivery.policy import exhausted, retry_delay
-from sssnbus.delivery.shield import complete
+from sssnbus.delivery.shield import complete, insist, passes
 from sssnbus.errors import BusError, BusTimeout, ClaimLost, ClosedError, MessageCorrupt, StateError
 from sssnbus.settings import Retry
 from sssnbus.stored import Draft, Stored
@@ -64,6 +63,7 @@ class Desk:
         self._timer_at = 0.0
         self._closed = False
         self._news = 0
+        self._late: set[asyncio.Task[None]] = set()
         self._end_listening = tail.listen(channel, self.news)
 
     def close(self) -> None:
@@ -72,6 +72,8 @@ class Desk:
         self._end_listening()
         if self._timer is not None:
             self._timer.cancel()
+        for task in self._late:
+            task.cancel()
         self._wake(len(self._waiters))
 
     def news(self, count: int | None = None) -> None:
@@ -136,9 +138,15 @@ class Desk:
         """Give back, as if never taken, what a cancelled claim has got."""
         try:
             leases = (await work).leases
-            await self._settle([Release(held.stored.sequence, held.token, counted=False) for held in leases])
         except BusError as error:
             log.debug("A cancelled claim failed: %s", error)
+            return
+        releases = [Release(held.stored.sequence, held.token, counted=False) for held in leases]
+        try:
+            await self._settle(releases)
+        except BusError as error:
+            log.debug("A cancelled claim was not given back: %s", error)
+            self.settle_at_last([], releases, error)
 
     async def _admit(self, held: Lease, worker: str) -> Claim | None:
         """Return the claim, or None if its message must go to the dead letters instead."""
@@ -255,6 +263,28 @@ class Desk:
         if lost:
             raise ClaimLost(self.channel, lost, claims[0].worker)
 
+    def settle_at_last(
+        self, claims: Sequence[Claim], settlements: Sequence[Settlement], error: BaseException | None
+    ) -> None:
+        """Settle, once the store can, what it could not by ``error`` and nobody will ask for again.
+
+        Whoever is alive renews what it holds: without this it would be held for nobody from then on.
+        """
+        if passes(error) and not self._closed and not self._fanout.cancelled:
+            work = self._settle_at_last(claims, settlements)
+            task = self._fanout.spawn(work, f"sssnbus-{self.channel}-settle")
+            self._late.add(task)
+            task.add_done_callback(self._late.discard)
+
+    async def _settle_at_last(self, claims: Sequence[Claim], settlements: Sequence[Settlement]) -> None:
+        try:
+            await insist(lambda: self._settle(settlements), self.clock)
+        except BusError as error:
+            log.warning("Queue %r: a settlement failed: %s", self.channel, error)
+            return
+        for claim in claims:
+            self.claims.pop(claim.token, None)
+
     async def _settle(self, settlements: Sequence[Settlement]) -> list[bool]:
         good = await self._store.settle(self.channel, settlements)
         for settlement in settlements:
@@ -345,6 +375,36 @@ class Claim:
         self._end()
         await self._desk.settle([self], [Release(self.sequence, self.token, counted=False)])
 
+    async def conclude(self, error: BaseException | None) -> None:
+        """Settle it by how the work ended: done, failed by an exception, or given back if it was cancelled.
+
+        Nobody will settle it again, so what the store cannot do now is done as soon as it can.
+
+        Raises:
+            BusError: it could not be settled, and no other error is on its way out.
+        """
+        if self.settled:
+            return
+        settlement: Settlement
+        if error is None:
+            settlement = self._desk.done(self)
+        elif isinstance(error, Exception):
+            settlement = self._desk.failed(self, text_of(error), None)
+        else:
+            # Cancelled or interrupted: that is nobody's failure.
+            settlement = Release(self.sequence, self.token, counted=False)
+        self._end()
+        try:
+            await self._desk.settle([self], [settlement])
+        except asyncio.CancelledError as cancelled:
+            self._desk.settle_at_last([self], [settlement], cancelled.__cause__)
+            raise
+        except BusError as failure:
+            self._desk.settle_at_last([self], [settlement], failure)
+            if error is None:
+                raise
+            log.warning("%s", failure)
+
     async def extend(self, seconds: float) -> None:
         """Let the hold end ``seconds`` from now; it is renewed no longer.
 
@@ -359,40 +419,3 @@ class Claim:
         if self.settled:
             raise StateError(f"The claim on message {self.message.id} is settled.")
         self.settled = True
-
-
-class Claiming:
-    """``async with queue.claim(...)``: waits for a message, and settles it by how the block ends."""
-
-    def __init__(self, desk: Callable[[], Awaitable[Desk]], worker: str, timeout: float | None) -> None:
-        self._get_desk, self._worker, self._timeout = desk, worker, timeout
-        self._claim: Claim | None = None
-
-    async def __aenter__(self) -> Claim:
-        if self._claim is not None:
-            raise StateError("A claim can be entered once; call claim() again for the next message.")
-        desk = await self._get_desk()
-        (self._claim,) = await desk.wait(self._worker, self._timeout)
-        return self._claim
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        claim = self._claim
-        if claim is None or claim.settled:
-            return
-        if error is None:
-            await claim.ack()
-        elif isinstance(error, Exception):
-            await quietly(claim.nack(error=error))
-        else:
-            # Cancelled or interrupted: that is nobody's failure.
-            await quietly(claim.release())
-
-
-async def quietly(settling: Awaitable[None]) -> None:
-    """Settle without hiding the error that is on its way out."""
-    try:
-        await settling
-    except BusError as failure:
-        log.warning("%s", failure)

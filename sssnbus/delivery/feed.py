@@ -12,7 +12,7 @@ from sssnbus.delivery.fanout import FanOut
 from sssnbus.delivery.head import Decode, Head
 from sssnbus.errors import InvalidOption, MissingAbility, UnknownMessage
 from sssnbus.settings import OnFull, Retry
-from sssnbus.stored import Stored
+from sssnbus.stored import Stored, is_id
 from sssnbus.stores.base import ByID, LogStore, Store
 from sssnbus.topics import Pattern
 
@@ -114,7 +114,7 @@ async def find(store: Store, channel: str, id: str) -> Stored:
     """Return the message with this id; raise ``UnknownMessage`` if there is none."""
     if not isinstance(store, ByID):
         raise MissingAbility(channel, store.url, ["ByID"])
-    stored = await store.find(channel, id)
+    stored = await store.find(channel, id) if is_id(id) else None
     if stored is None:
         raise UnknownMessage(channel, id)
     return stored

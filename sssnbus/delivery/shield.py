@@ -40,6 +40,11 @@ async def complete(work: Coroutine[Any, Any, T]) -> T:
     raise cancelled from (None if task.cancelled() else task.exception())
 
 
+def passes(error: BaseException | None) -> bool:
+    """Return whether a step that failed so may do better later, also if it was done already."""
+    return isinstance(error, BusError) and (error.retryable or isinstance(error, OutcomeUnknown))
+
+
 async def insist(step: Callable[[], Coroutine[Any, Any, T]], clock: Clock) -> T:
     """Repeat a step while a store fails in a way that passes. A cancellation ends this between two tries.
 
@@ -50,7 +55,7 @@ async def insist(step: Callable[[], Coroutine[Any, Any, T]], clock: Clock) -> T:
         try:
             return await step()
         except BusError as error:
-            if not (error.retryable or isinstance(error, OutcomeUnknown)):
+            if not passes(error):
                 raise
             failures += 1
             log.warning("The store does not answer, trying again: %s", error)

@@ -10,18 +10,17 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-from sssnbus.delivery.claims import Claim, Desk, quietly
+from sssnbus.delivery.claims import Claim, Desk
 from sssnbus.delivery.fanout import FanOut
 from sssnbus.delivery.feed import Handler
 from sssnbus.delivery.handling import call, text_of, within
 from sssnbus.delivery.policy import retry_delay
-from sssnbus.delivery.shield import complete
+from sssnbus.delivery.shield import complete, passes
 from sssnbus.errors import (
     BusError,
     ClaimLost,
     ClosedError,
     NotBegun,
-    OutcomeUnknown,
     StateError,
     SubscriptionDied,
 )
@@ -105,14 +104,7 @@ class Workers:
         try:
             while self._current:
                 _, claim = self._current.popitem()
-                if claim.settled:
-                    continue
-                if error is None:
-                    await claim.ack()
-                elif isinstance(error, Exception):
-                    await quietly(claim.nack(error=error))
-                else:
-                    await quietly(claim.release())
+                await claim.conclude(error)
         finally:
             await self.aclose()
 
@@ -174,8 +166,7 @@ class Workers:
             self._desk.news()
         while self._current:
             _, claim = self._current.popitem()
-            if not claim.settled:
-                await quietly(claim.release())
+            await claim.conclude(asyncio.CancelledError())
 
     def statistics(self) -> WorkerStatistics:
         """Return a snapshot of the counters."""
@@ -215,14 +206,14 @@ class Workers:
         task = asyncio.current_task()
         claim = self._current.pop(task, None)
         if claim is not None and not claim.settled:
-            await claim.ack()
+            await claim.conclude(None)
             self._done += 1
         try:
             (claim,) = await self._desk.wait(self.name, timeout, ended=lambda: self._closing)
         except ClosedError:
             return None
         if self._closing:
-            await quietly(claim.release())
+            await claim.conclude(asyncio.CancelledError())
             return None
         self._current[task] = claim
         return claim.message
@@ -248,7 +239,7 @@ class Workers:
             except BusError as error:
                 log.error("Worker %r of queue %r cannot claim: %s", self.name, desk.channel, error)
                 # What a lost answer handed out is free again when its lease ends.
-                if not (error.retryable or isinstance(error, OutcomeUnknown)):
+                if not passes(error):
                     self.error = error
                     return
                 failures += 1
@@ -276,7 +267,7 @@ class Workers:
                 for place, claim in enumerate(claims[begun:])
             ]
             try:
-                await complete(self._settle(desk, claims, settlements))
+                await complete(self._settle(desk, claims, settlements, task))
             finally:
                 self._handling.discard(task)
 
@@ -295,7 +286,13 @@ class Workers:
             log.warning(again, *what, text_of(error))
         return settlement
 
-    async def _settle(self, desk: Desk, claims: Sequence[Claim], settlements: Sequence[Settlement]) -> None:
+    async def _settle(
+        self,
+        desk: Desk,
+        claims: Sequence[Claim],
+        settlements: Sequence[Settlement],
+        worker: asyncio.Task[object],
+    ) -> None:
         """Settle, and try again while the store is in trouble: a failed ack is not a lost message."""
         failures = 0
         while True:
@@ -310,7 +307,11 @@ class Workers:
             except BusError as error:
                 failures += 1
                 log.warning("Queue %r: a settlement failed: %s", desk.channel, error)
-                if not error.retryable or self._closing:
+                if not passes(error):
                     # The claims stay on the desk, which gives them back when the channel stops.
+                    return
+                if self._closing or worker.cancelling():
+                    # Nobody may be kept waiting for the store to come back, least of all a loop that ends.
+                    desk.settle_at_last(claims, settlements, error)
                     return
                 await desk.clock.sleep(retry_delay(_AGAIN, failures))

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from sssnbus import BroadcastChannel, ChannelMessage, WorkQueueChannel
-from sssnbus.errors import OutcomeUnknown
+from sssnbus.errors import OutcomeUnknown, StoreUnavailable
 from sssnbus.stores.memory import MemoryStore
 
 
@@ -18,13 +18,21 @@ class Lossy(MemoryStore):
         super().__init__()
         self.verb, self.arrives = "", True
         self.lost = asyncio.Event()
+        self.pause, self.paused = asyncio.Event(), asyncio.Event()
+        self.pause.set()
 
     def lose(self, verb: str, *, arrives: bool) -> None:
         """Lose the answer to one verb, once."""
         self.verb, self.arrives = verb, arrives
 
     async def claim(self, *args: Any, **more: Any) -> Any:
-        return await self._do("claim", super().claim, *args, **more)
+        found = await self._do("claim", super().claim, *args, **more)
+        self.paused.set()
+        await self.pause.wait()
+        return found
+
+    async def settle(self, *args: Any, **more: Any) -> Any:
+        return await self._do("settle", super().settle, *args, **more)
 
     async def put(self, *args: Any, **more: Any) -> Any:
         return await self._do("put", super().put, *args, **more)
@@ -67,6 +75,98 @@ async def test_claim(arrives: bool) -> None:
         await jobs.write("me", 2)
         async with asyncio.timeout(10):
             assert await handler.got.get() == (2 if arrives else 1)
+    await store.aclose()
+
+
+async def free(jobs: WorkQueueChannel) -> None:
+    """Wait until nobody holds a message, and the queue is empty."""
+    async with asyncio.timeout(10):
+        while (counts := await jobs.statistics()).leased or counts.ready or counts.delayed:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+
+
+@pytest.mark.parametrize("arrives", [True, False])
+async def test_settlement(arrives: bool) -> None:
+    """What a worker is done with is acked in the end, and not held for nobody as long as the worker lives."""
+    store, handler = Lossy(), Handler()
+    handler.go_on.set()
+    async with WorkQueueChannel(id="jobs", name="Jobs", store=store) as jobs:
+        await jobs.subscribe("w", handler)
+        store.lose("settle", arrives=arrives)
+        await jobs.write("me", 1)
+        await store.lost.wait()
+        await free(jobs)
+        assert handler.got.qsize() == 1
+    await store.aclose()
+
+
+@pytest.mark.parametrize("arrives", [True, False])
+async def test_settlement_of_a_block(arrives: bool) -> None:
+    """One who holds a message for the length of a block is told, and has it acked as soon as that works."""
+    store = Lossy()
+    async with WorkQueueChannel(id="jobs", name="Jobs", store=store) as jobs:
+        await jobs.write("me", 1)
+        store.lose("settle", arrives=arrives)
+        with pytest.raises(OutcomeUnknown):
+            async with jobs.claim("w"):
+                pass
+        await free(jobs)
+    await store.aclose()
+
+
+@pytest.mark.parametrize("arrives", [True, False])
+async def test_settlement_of_an_iteration(arrives: bool) -> None:
+    """One who iterates is told, and has the message acked as soon as that works."""
+    store = Lossy()
+    async with WorkQueueChannel(id="jobs", name="Jobs", store=store) as jobs:
+        await jobs.write("me", 1)
+        store.lose("settle", arrives=arrives)
+        async with jobs.subscribe("w") as messages:
+            await anext(messages)
+            with pytest.raises(OutcomeUnknown):
+                await anext(messages)
+        await free(jobs)
+    await store.aclose()
+
+
+async def test_settlement_without_the_store() -> None:
+    """A worker that is cancelled while its store is away ends: a loop that ends waits for it."""
+
+    class Away(MemoryStore):
+        asked = asyncio.Event()
+
+        async def settle(self, *args: Any, **more: Any) -> Any:
+            self.asked.set()
+            raise StoreUnavailable("away")
+
+    store, handler = Away(), Handler()
+    handler.go_on.set()
+    async with WorkQueueChannel(id="jobs", name="Jobs", store=store) as jobs:
+        workers = await jobs.subscribe("w", handler)
+        await jobs.write("me", 1)
+        await store.asked.wait()
+        for task in workers._tasks:
+            task.cancel()
+        _, waiting = await asyncio.wait(workers._tasks, timeout=20)
+        assert not waiting
+    await store.aclose()
+
+
+async def test_settlement_of_a_claim_that_was_cancelled() -> None:
+    """What a cancelled claim got is given back in the end."""
+    store = Lossy()
+    async with WorkQueueChannel(id="jobs", name="Jobs", store=store) as jobs:
+        await jobs.write("me", 1)
+        store.pause.clear()
+        claiming = asyncio.create_task(jobs.read("w", exclusive=True))
+        await store.paused.wait()
+        store.lose("settle", arrives=False)
+        claiming.cancel()
+        store.pause.set()
+        with pytest.raises(asyncio.CancelledError):
+            await claiming
+        async with jobs.claim("w", timeout=10) as claim:
+            assert claim.attempt == 1
     await store.aclose()
 
 

@@ -58,7 +58,7 @@ class Core(LivingStore):
         self._keeper: Keeper | None = None
         self._running: set[asyncio.Future[Any]] = set()
         self._direct = True
-        self._offset = self._at = 0.0
+        self._offset = self._at = self._set_at = 0.0
         self._id = 0
         # Writers of one moment rarely meet on one id; if they do, one of them takes another.
         self._salt = randbits(12)
@@ -161,15 +161,19 @@ class Core(LivingStore):
 
     async def _set_up(self, deadline: float) -> None:
         config = stream.records(self._names.records, self._settings.prefix, self._settings.replicas)
-        info = await stream.ensure(self._link, config, deadline)
-        # Asked again, for a time that is no older than one round trip.
-        before = self._clock.elapsed()
-        info = await self._link.api(f"STREAM.INFO.{self._names.records}", deadline=deadline)
-        self._offset = stamp_of(info["ts"]) - (before + self._clock.elapsed()) / 2
+        await stream.ensure(self._link, config, deadline)
+        info = await self._set_clock(deadline)
         ids = await newest(self._link, self._names.records, self._names.ids, False, deadline)
         self._id = max(self._id, int(ids.data)) if ids is not None else self._id
         self._direct = bool(info["config"].get("allow_direct"))
         self._settle_durability(int(info["config"].get("num_replicas", 1)))
+
+    async def _set_clock(self, deadline: float) -> dict[str, Any]:
+        """Find out what time it is at the server, as exactly as one round trip tells; return the answer."""
+        self._set_at = before = self._clock.elapsed()
+        info = await self._link.api(f"STREAM.INFO.{self._names.records}", deadline=deadline)
+        self._offset = stamp_of(info["ts"]) - (before + self._clock.elapsed()) / 2
+        return info
 
     def _settle_durability(self, replicas: int) -> None:
         """Say what the server gives, and refuse if more was asked for."""

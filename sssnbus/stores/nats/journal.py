@@ -41,6 +41,9 @@ class Audience(Protocol):
     def missing(self) -> None:
         """Hear that the journal is not there any more."""
 
+    def heard_of(self, owners: Iterable[str]) -> None:
+        """Hear who claims here, and is alive therefore."""
+
     def remove_soon(self, sequences: Iterable[int]) -> None:
         """Hear which messages an entry from here has removed."""
 
@@ -143,6 +146,8 @@ class Journal:
 
     def _apply(self, sequence: int, changes: Sequence[Change], name: str) -> None:
         self.applied = sequence
+        # First: what one who was taken for dead claims now is not free.
+        self._audience.heard_of(change[5] for change in changes if change[0] == CLAIM and change[5])
         results = [self._table.apply(change, sequence) for change in changes]
         done = [change for change, came in zip(changes, results, strict=True) if came]
         if self._writer.applied(name, results):

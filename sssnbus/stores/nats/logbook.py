@@ -180,6 +180,7 @@ class Logbook(Hints, Catalogue):
                 lambda: self._tell(News(name, [])),
                 lambda: self._forget(log),
                 self._dead.__contains__,
+                self._dead.difference_update,
             )
         await log.mirror.load(deadline)
         return log, log.mirror

@@ -50,6 +50,7 @@ class Mirror:
         on_news: Callable[[], None],
         on_missing: Callable[[], None],
         is_dead: Callable[[str], bool],
+        heard_of: Callable[[Iterable[str]], None],
     ) -> None:
         """Make a mirror; ``load`` begins it.
 
@@ -62,6 +63,7 @@ class Mirror:
             on_news: Called when somebody else may have made something ready.
             on_missing: Called when the queue is not there any more.
             is_dead: Says whether an owner of leases is known to be gone.
+            heard_of: Called with owners that are not gone.
         """
         self.table = Table(is_dead)
         self.journal = Journal(
@@ -73,7 +75,7 @@ class Mirror:
         )
         self._link, self._names, self._log = link, names, log
         self._stream = names.stream(log)
-        self.news, self.missing = on_news, on_missing
+        self.news, self.missing, self.heard_of = on_news, on_missing, heard_of
         self.messages = Tail(
             link, self._stream, 0, self._take, headers_only=True, on_gap=on_news, on_missing=on_missing
         )

@@ -20,6 +20,9 @@ _NAMES = "Sssnbus-Record"
 _WRITER = "Sssnbus-Put"
 """The header that tells a put from others, for one whose answer was lost."""
 
+_SET_EVERY = 30.0
+"""Seconds between two looks what time it is: clocks are set, and virtual machines stand still."""
+
 _LOOK_EVERY = 0.5
 """Seconds between two looks whether an owner is still heard of."""
 
@@ -139,7 +142,14 @@ class Hints(Shelf, Wakeups):
         now = int(account["storage"]), int(account["streams"])
         changed, self._bytes = self._rung or now != self._bytes, now
         self._rung = False
-        for mirror in self._mirrors():
+        if not 0 <= self._clock.elapsed() - self._set_at < _SET_EVERY:
+            await self._set_clock(deadline)
+        mirrors = self._mirrors()
+        # Who holds nothing any more is nobody to remember.
+        owners = set[str]().union(*(mirror.table.foreign_owners(self.owner) for mirror in mirrors))
+        self._dead.intersection_update(owners)
+        self._seen = {owner: at for owner, at in self._seen.items() if owner in owners}
+        for mirror in mirrors:
             changed |= await self._look_for_dead(mirror, deadline)
         return changed
 

@@ -209,7 +209,7 @@ class Writer:
             packet = Packet(self._subject, entry.payload, {MESSAGE_ID: entry.name})
             self._link.begin(packet, entry.deadline, partial(self._answered, entry))
         else:
-            self._link.spawn(self._insist(entry, unsure=False), "journal")
+            self._see_to(entry, unsure=False)
 
     def _answered(self, entry: Entry, told: Told) -> None:
         if entry.done.done():
@@ -219,7 +219,15 @@ class Writer:
         if entry.sequence:
             self._on_stored(entry)
         if not entry.done.done():
-            self._link.spawn(self._insist(entry, unsure=isinstance(told, Exception)), "journal")
+            self._see_to(entry, unsure=isinstance(told, Exception))
+
+    def _see_to(self, entry: Entry, unsure: bool) -> None:
+        def ended(task: "asyncio.Task[None]") -> None:
+            # It was cancelled, maybe before its first step, as by a loop that ends. Nobody else would tell.
+            if not entry.done.done():
+                self._give_up(entry, OutcomeUnknown(self._link.url, _WHAT))
+
+        self._link.spawn(self._insist(entry, unsure), "journal").add_done_callback(ended)
 
     async def _insist(self, entry: Entry, unsure: bool) -> None:
         """See to an entry that one try did not bring into the table."""

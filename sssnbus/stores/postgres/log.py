@@ -66,7 +66,7 @@ class Logs(Core, LogStore, ByID):
         return dict.fromkeys(logs, 0) | {row[0]: row[1] for row in rows}
 
     async def locate(self, log: str, time: float) -> int:
-        rows = await self._read("A search", sql.LOCATE, log, time)
+        rows = await self._read("A search", sql.LOCATE, log, _within(time))
         sequence: int = rows[0][0]
         return sequence
 
@@ -89,12 +89,13 @@ class Logs(Core, LogStore, ByID):
         leaves the steps that were made.
         """
         removed = 0
+        older = None if older_than is None else _within(older_than)
         while True:
             step: int = await self._write(
                 Call(
                     "A trim",
                     sql.TRIM,
-                    lambda _: [log, upto, older_than, max_count, max_bytes],
+                    lambda _: [log, upto, older, max_count, max_bytes],
                     lambda rows: int(rows[0][0]),
                 )
             )
@@ -107,6 +108,11 @@ class Logs(Core, LogStore, ByID):
             Call("A removal", sql.REMOVE, lambda _: [log, list(ids)], lambda rows: int(rows[0][0]))
         )
         return gone
+
+
+def _within(time: float) -> float:
+    """Return a time whose nanoseconds the server can count; nothing was stored outside of these."""
+    return min(max(time, 0.0), 9e9)
 
 
 def expression(topics: Sequence[Pattern]) -> str:

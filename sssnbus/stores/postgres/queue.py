@@ -41,7 +41,7 @@ class Queues(Logs, QueueStore):
         select: Selection | None = None,
         renew: bool = True,
     ) -> Leases:
-        """Hand out up to ``limit`` ready messages: highest priority first, then oldest first.
+        """Hand out up to ``limit`` ready messages, 10,000 at most: highest priority first, then oldest first.
 
         A cancelled claim that was committed already gives its messages back before it ends, without
         counting an attempt.

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Sequence
 from secrets import token_hex
-from typing import Any
+from typing import Any, Final
 
 from sssnbus.clock import Clock
 from sssnbus.errors import BusError, ChannelKindMismatch, StoreUnavailable
@@ -16,6 +16,9 @@ from sssnbus.stores.postgres.failure import storable
 from sssnbus.stores.postgres.operation import Batch, Moment, Operation
 
 _EXTEND = 4
+
+MOST: Final = 10_000
+"""Messages that one claim gets, at most: more would keep the server and everybody here from all else."""
 
 At = tuple[str, int]
 """A message of a queue: its log and its sequence."""
@@ -84,7 +87,7 @@ class Claim(Work):
         renew: bool,
     ) -> None:
         super().__init__("A claim", hand, log)
-        self.worker, self.lease, self.limit = worker, lease, limit
+        self.worker, self.lease, self.limit = worker, lease, min(max(limit, 0), MOST)
         self.select, self.renew = select, renew
 
 
@@ -138,9 +141,8 @@ class Round(Batch):
         for claims, found, due in zip(self._claims, leases, dues, strict=True):
             wait = None if due is None else max(0.0, due)
             for claim in claims:
-                limit = max(claim.limit, 0)
-                claim.result = Leases([self._lease(row, claim.lease) for row in found[:limit]], wait)
-                found = found[limit:]
+                claim.result = Leases([self._lease(row, claim.lease) for row in found[: claim.limit]], wait)
+                found = found[claim.limit :]
 
     def given_up(self, number: int) -> None:
         if self._claims:
@@ -159,9 +161,9 @@ class Round(Batch):
             first = claims[0]
             select = first.select or Selection()
             ids = None if select.ids is None else json.dumps(select.ids)
-            limit = sum(max(claim.limit, 0) for claim in claims)
+            limit = sum(claim.limit for claim in claims)
             start = len(workers) + 1
-            workers += [claim.worker for claim in claims for _ in range(max(claim.limit, 0))]
+            workers += [claim.worker for claim in claims for _ in range(claim.limit)]
             rows.append((first.log, limit, start, first.lease, first.renew, ids, select.after, select.before))
         return [*_columns(rows, 8), workers]
 

@@ -91,7 +91,7 @@ class Logs(Core, LogStore, ByID):
         return dict(zip(names, ends, strict=True))
 
     async def locate(self, log: str, time: float) -> int:
-        sequence: int = await self._read("A search", ("locate", log, time), value)
+        sequence: int = await self._read("A search", ("locate", log, _within(time)), value)
         return sequence
 
     async def find(self, log: str, id: str) -> Stored | None:
@@ -113,8 +113,9 @@ class Logs(Core, LogStore, ByID):
         that were made.
         """
         removed, more = 0, True
+        older = None if older_than is None else _within(older_than)
         while more:
-            step = ("trim", log, upto, older_than, max_count, max_bytes)
+            step = ("trim", log, upto, older, max_count, max_bytes)
             count, more = await self._write("A trim", step, values)
             removed += count
         return removed
@@ -122,6 +123,11 @@ class Logs(Core, LogStore, ByID):
     async def remove(self, log: str, ids: Sequence[str]) -> int:
         count: int = await self._write("A removal", ("remove", log, list(ids)), value)
         return count
+
+
+def _within(time: float) -> float:
+    """Return a time whose seconds have 10 digits, as in an id; nothing was stored outside of these."""
+    return min(max(time, 0.0), 9_999_999_999.0)
 
 
 def lua_patterns(topics: Sequence[Pattern]) -> list[str]:
