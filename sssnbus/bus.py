@@ -266,7 +266,9 @@ class Bus:
         """Remove a channel: its messages in any state, dead letters, cursors and recorded settings.
 
         A channel object of that name in this bus is stopped first. Elsewhere whoever writes makes the
-        channel anew, and whoever followed it gets ``StoreReset``: its sequences begin at 1 again. If
+        channel anew, and its sequences begin at 1 again. Whoever followed it then gets ``StoreReset``, but
+        only if it looks before as many messages are written as it had seen: later it takes the new ones for
+        those that follow, and misses the first. So stop those who follow a channel before you delete it. If
         cancelled, delete it again. Durable on return.
 
         Returns:
