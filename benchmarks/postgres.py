@@ -2,8 +2,9 @@
 
 Every ratio is taken within one run, against asyncpg doing the same work by hand on a private server with its
 defaults (fsync on): a row in a plain table, a claim by SKIP LOCKED and an update, a deletion, LISTEN and a
-read. By hand, many in flight share a pool of ten connections, each with transactions of its own; or, by a
-more careful hand, they gather while a statement is under way and go together in the next, as they do here.
+read. By hand, tasks share a pool of up to ten connections, each with transactions of its own. By a more
+careful hand, one in flight has a connection to itself, for a pool asks the server to reset what it takes
+back; and many gather while a statement is under way and go together in the next, as they do here.
 """
 
 import asyncio
@@ -13,7 +14,9 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -78,9 +81,21 @@ async def in_flight(count: int, width: int, step: Callable[[], Awaitable[object]
     return time.perf_counter() - started
 
 
-async def raw_publish(url: str, count: int, width: int) -> float:
+@asynccontextmanager
+async def by_hand(url: str, width: int, pooled: bool) -> AsyncIterator[Any]:
+    """Give what so many in flight run their statements with."""
+    if pooled:
+        async with asyncpg.create_pool(url, min_size=min(width, 10), max_size=10) as pool:
+            yield pool
+    else:
+        connection = await asyncpg.connect(url)
+        yield connection
+        await connection.close()
+
+
+async def raw_publish(url: str, count: int, width: int, pooled: bool = True) -> float:
     """Insert by hand."""
-    async with asyncpg.create_pool(url, min_size=min(width, 10), max_size=10) as pool:
+    async with by_hand(url, width, pooled) as pool:
         await pool.execute(TABLES)
         return await in_flight(count, width, lambda: pool.fetchval(INSERT, "bench", "json", BODY))
 
@@ -160,9 +175,9 @@ async def our_publish(url: str, count: int, width: int) -> float:
         return await in_flight(count, width, lambda: events.write("bench", DATA))
 
 
-async def raw_work(url: str, count: int, width: int) -> float:
+async def raw_work(url: str, count: int, width: int, pooled: bool = True) -> float:
     """Claim and delete by hand."""
-    async with asyncpg.create_pool(url, min_size=min(width, 10), max_size=10) as pool:
+    async with by_hand(url, width, pooled) as pool:
         await pool.execute(TABLES)
         await pool.execute(
             "INSERT INTO raw_job (body) SELECT $1 FROM generate_series(1, $2)", BODY, count + 200
@@ -256,6 +271,8 @@ def rates(rows: Rows, url: str) -> None:
             }
             if width > 1:
                 contenders["asyncpg by hand, batched"] = timed(batched, url, count, width)
+            else:
+                contenders["asyncpg by hand, alone"] = timed(partial(raw, pooled=False), url, count, width)
             rows.add(f"{title}, {width} in flight", compare(contenders, count, rounds=ROUNDS))
 
 

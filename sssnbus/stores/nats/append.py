@@ -25,9 +25,9 @@ from sssnbus.stores.loop import outlive
 from sssnbus.stores.nats.failure import Missing
 from sssnbus.stores.nats.link import place_in
 from sssnbus.stores.nats.logbook import Log
-from sssnbus.stores.nats.plan import Item, Plan, Work
+from sssnbus.stores.nats.plan import Plan, Work
 from sssnbus.stores.nats.sending import Again, Sending
-from sssnbus.stores.nats.waiters import Told
+from sssnbus.stores.nats.waiters import Promise, Told
 
 MAX_BATCH: Final = 1000
 """Messages that a server takes as one."""
@@ -75,19 +75,16 @@ class Appends(Sending):
     async def _append_one(self, log: Log, draft: Draft) -> Placed:
         """Store one message without a task: this is the way of nearly every message."""
         self._check()
-        deadline, work = self._deadline(), Work(log, [draft], self._write_name())
-        id = draft.id or self._new_id()
-        if draft.id is None:
-            work.ids[0] = id
-        items = [Item(draft, 0, id, None)]
-        (packet,), own = self._packets(work, items, None)
-        answer: asyncio.Future[Told] = asyncio.get_running_loop().create_future()
+        deadline, name, id = self._deadline(), self._write_name(), draft.id or self._new_id()
+        packet = self._packet(log, draft, id, f"{name}.0", self._stamp(), None)
+        own = self._coming(log, [id])
+        answer: Promise[Told] = Promise()
         cancelled: asyncio.CancelledError | None = None
         async with self._turns:
             self._link.begin(packet, deadline, answer.set_result)
             self._running.add(answer)
             try:
-                await outlive(answer)
+                await answer
             except asyncio.CancelledError as error:
                 cancelled = error
             finally:
@@ -102,7 +99,10 @@ class Appends(Sending):
                 raise self._link.no_answer("an append")
             if not (unsure and late):
                 # Also for one who was cancelled: it has to be known what became of it.
+                work = Work(log, [draft], name)
                 work.look, work.repeated = True, unsure
+                if draft.id is None:
+                    work.ids[0] = id
                 finishing = self._begin(self._finish, work, None, deadline)
                 await outlive(finishing)
                 if cancelled is None:

@@ -12,6 +12,7 @@ from typing import Final
 from sssnbus.errors import ClosedError
 from sssnbus.stores.nats.fetch import Got, several
 from sssnbus.stores.nats.link import Link
+from sssnbus.stores.nats.waiters import Promise
 
 AHEAD: Final = 32
 """Messages that are read ahead, at most."""
@@ -41,18 +42,18 @@ class Reader:
         """
         self._link, self._stream, self._direct, self._next_to = link, stream, direct, next_to
         self._wanted: set[int] = set()
-        self._future: asyncio.Future[Bodies] | None = None
+        self._future: Promise[Bodies] | None = None
         self._ahead: Bodies = {}
 
-    def ask(self, sequences: Sequence[int]) -> "asyncio.Future[Bodies]":
+    def ask(self, sequences: Sequence[int]) -> Promise[Bodies]:
         """Return what will hold the messages with these sequences, and perhaps others, if they are there."""
         loop = asyncio.get_running_loop()
         if all(sequence in self._ahead for sequence in sequences):
-            there: asyncio.Future[Bodies] = loop.create_future()
+            there: Promise[Bodies] = Promise(loop=loop)
             there.set_result({sequence: self._ahead.pop(sequence) for sequence in sequences})
             return there
         if self._future is None:
-            self._future = loop.create_future()
+            self._future = Promise(loop=loop)
             loop.call_soon(self._begin)
         self._wanted.update(sequences)
         return self._future
@@ -70,7 +71,7 @@ class Reader:
 
         self._link.spawn(self._fetch(future, wanted), "fetch").add_done_callback(ended)
 
-    async def _fetch(self, future: "asyncio.Future[Bodies]", wanted: set[int]) -> None:
+    async def _fetch(self, future: Promise[Bodies], wanted: set[int]) -> None:
         along = set(self._next_to(max(wanted), AHEAD, AHEAD_BYTES)) - wanted
         numbers = sorted(wanted | along)
         try:

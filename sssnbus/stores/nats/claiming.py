@@ -16,6 +16,7 @@ from sssnbus.stores.nats.log import Logs
 from sssnbus.stores.nats.logbook import Log
 from sssnbus.stores.nats.mirror import Mirror
 from sssnbus.stores.nats.row import Row
+from sssnbus.stores.nats.waiters import Promise
 
 _log = logging.getLogger(__name__)
 
@@ -32,14 +33,14 @@ class _Taking(NamedTuple):
     rows: Sequence[Row]
     changes: Sequence[Change]
     until: float
-    sent: "asyncio.Future[list[int]]"
+    sent: Promise[list[int]]
     """Which of the changes count."""
-    asked: "asyncio.Future[Bodies]"
+    asked: Promise[Bodies]
     """The messages themselves; they are handed out only if the change counts."""
 
     def mine(self) -> list[tuple[Row, str]]:
         """Return what nobody else took first, with its tokens; nothing if that is not known."""
-        if self.sent.cancelled() or self.sent.exception() is not None:
+        if self.sent.exception() is not None:
             return []
         each = zip(self.rows, self.changes, self.sent.result(), strict=True)
         return [(row, change[3]) for row, change, done in each if done]
@@ -91,8 +92,6 @@ class Claims(Logs):
         working: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._running.add(working)
         try:
-            await outlive(taking.sent)
-            await outlive(taking.asked)
             return await self._translated(self._leases(taking))
         except asyncio.CancelledError:
             await self._give_back(taking.log.name, [(row.sequence, token) for row, token in taking.mine()])
@@ -154,7 +153,7 @@ class Claims(Logs):
             got = await taking.asked
             numbers = [row.sequence for row, _ in mine]
             bodies = {number: self._stored(taking.log, got[number]) for number in numbers if number in got}
-        except BaseException:
+        except Exception:
             mirror.give_back((row.sequence, token) for row, token in mine)
             raise
         # A message that somebody took out of the stream by hand is not there for anybody.

@@ -20,6 +20,7 @@ from sssnbus.stores.nats.keeper import Keeper
 from sssnbus.stores.nats.link import Link
 from sssnbus.stores.nats.names import Names
 from sssnbus.stores.nats.settings import Settings
+from sssnbus.stores.nats.waiters import Promise
 
 _log = logging.getLogger(__name__)
 
@@ -110,14 +111,13 @@ class Core(LivingStore):
         task.add_done_callback(self._running.discard)
         return task
 
-    async def _awaited(self, answer: "asyncio.Future[T]") -> T:
+    async def _awaited(self, answer: Promise[T]) -> T:
         """Return an answer, for verbs that need no task; a cancellation is raised when it is there."""
         self._running.add(answer)
         try:
-            await outlive(answer)
+            return await self._translated(answer)
         finally:
             self._running.discard(answer)
-        return await self._translated(answer)
 
     async def _translated(self, verb: Awaitable[T]) -> T:
         try:

@@ -20,6 +20,7 @@ from sssnbus.stores.nats.link import Link
 from sssnbus.stores.nats.message import MESSAGE_ID
 from sssnbus.stores.nats.table import Table
 from sssnbus.stores.nats.tail import Tail
+from sssnbus.stores.nats.waiters import Promise
 from sssnbus.stores.nats.wire import Incoming
 from sssnbus.stores.nats.writer import Entry, Writer
 
@@ -113,7 +114,7 @@ class Journal:
             self._tail.stop()
         self._writer.stop()
 
-    def commit(self, changes: Sequence[Change]) -> "asyncio.Future[list[int]]":
+    def commit(self, changes: Sequence[Change]) -> Promise[list[int]]:
         """Return what will tell what each change came to, 0 for a void one, once the entry is stored."""
         return self._writer.commit(changes)
 

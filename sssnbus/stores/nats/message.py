@@ -73,7 +73,7 @@ def encode(
 
 def size_of(subject: str, headers: Mapping[str, str], body: bytes) -> int:
     """Return what the server counts against its limit, and a little more."""
-    return len(body) + sum(len(name) + len(text) + 4 for name, text in headers.items()) + 128
+    return len(body) + sum([len(name) + len(text) + 4 for name, text in headers.items()]) + 128
 
 
 def decode(

@@ -117,7 +117,8 @@ class Mirror:
         """Change the queue and return what each change came to."""
         results: list[int] = []
         for part in parts(changes, self._link.max_payload):
-            results += await self.journal.commit(part)
+            # A promise would hold on to who is to end, as by the time that a farewell has.
+            results += await asyncio.shield(self.journal.commit(part))
         return results
 
     def remove_soon(self, sequences: Iterable[int]) -> None:
@@ -170,7 +171,7 @@ class Mirror:
         pause = _PAUSES[0]
         while True:
             try:
-                await self.journal.commit(changes)
+                await self.commit(changes)
             except (ClosedError, Missing):
                 # Who is closed renews nothing, and what is dropped is held by nobody.
                 return

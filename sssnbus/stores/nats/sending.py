@@ -1,10 +1,12 @@
 """Sending messages to the stream of a log, which takes them all or none."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from pydantic_core import from_json
 
 from sssnbus.errors import PayloadTooLarge
+from sssnbus.stored import Draft
+from sssnbus.stores.base import Standing
 from sssnbus.stores.nats.failure import Nobody, Repeated, Stale, check
 from sssnbus.stores.nats.link import Packet
 from sssnbus.stores.nats.logbook import Log
@@ -31,43 +33,45 @@ class Sending(Plans):
         self, work: Work, items: Sequence[Item], expected: int | None, deadline: float
     ) -> list[int]:
         """Store messages; return their sequences."""
-        log = work.log
-        packets, own = self._packets(work, items, expected)
+        log, at = work.log, self._stamp()
+        packets = [
+            self._packet(log, item.draft, item.id, f"{work.name}.{item.index}", at, work.standing(item.index))
+            for item in items
+        ]
+        if expected is not None:
+            packets[0].headers[EXPECT_LAST] = str(expected)
+        ids = [item.id for item in items]
+        own = self._coming(log, ids)
         try:
             stored = await self._send(log, packets, deadline)
         except BaseException:
-            for ids in own:
-                ids.difference_update(item.id for item in items)
+            for each in own:
+                each.difference_update(ids)
             raise
-        log.stored([item.id for item in items], max(stored))
+        log.stored(ids, max(stored))
         return stored
 
-    def _packets(
-        self, work: Work, items: Sequence[Item], expected: int | None
-    ) -> tuple[list[Packet], list[set[str]]]:
-        """Return messages as they are sent, and where it was noted that they come from here."""
-        log, at = work.log, self._stamp()
-        packets: list[Packet] = []
-        for item in items:
-            subject, headers = encode(
-                self._names, log.hash, item.draft, item.id, at, work.standing(item.index)
-            )
-            # The server remembers these for a while: what was stored, worked off and removed before its
-            # answer came is not stored again.
-            headers[MESSAGE_ID] = f"{work.name}.{item.index}"
-            size = size_of(subject, headers, item.draft.body)
-            if size > self._link.max_payload:
-                what = "the message as the server counts it (its max_payload is the limit)"
-                raise PayloadTooLarge(size, self._link.max_payload, what)
-            packets.append(Packet(subject, item.draft.body, headers))
-        if expected is not None:
-            packets[0].headers[EXPECT_LAST] = str(expected)
-        own = [log.own]
-        if log.mirror is not None:
-            own.append(log.mirror.own)
-        for ids in own:
-            ids.update(item.id for item in items)
-        return packets, own
+    def _packet(
+        self, log: Log, draft: Draft, id: str, name: str, at: float | None, standing: Standing | None
+    ) -> Packet:
+        """Return a message as it is sent; the server remembers its name for a while.
+
+        So what was stored, worked off and removed before its answer came is not stored again.
+        """
+        subject, headers = encode(self._names, log.hash, draft, id, at, standing)
+        headers[MESSAGE_ID] = name
+        size = size_of(subject, headers, draft.body)
+        if size > self._link.max_payload:
+            what = "the message as the server counts it (its max_payload is the limit)"
+            raise PayloadTooLarge(size, self._link.max_payload, what)
+        return Packet(subject, draft.body, headers)
+
+    def _coming(self, log: Log, ids: Iterable[str]) -> list[set[str]]:
+        """Note that messages will come from here; return where that was noted."""
+        own = [log.own] if log.mirror is None else [log.own, log.mirror.own]
+        for each in own:
+            each.update(ids)
+        return own
 
     async def _send(self, log: Log, packets: Sequence[Packet], deadline: float) -> list[int]:
         unsure = False

@@ -2,15 +2,29 @@
 
 import asyncio
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from sssnbus.stores.nats.wire import Incoming
 
 TICK: Final = 0.05
 """How exactly deadlines are kept, in seconds."""
 
+T = TypeVar("T")
+
 Told = Incoming | Exception
 """An answer, or why there is none: ``TimeoutError``, or whatever ``lose`` was given."""
+
+
+class Promise(asyncio.Future[T]):
+    """A future that is kept, whatever becomes of those who wait for it.
+
+    A task that is cancelled cancels what it waits for; this one goes on, and so does the task until it is
+    done: then the cancellation is raised there.
+    """
+
+    def cancel(self, msg: object = None) -> bool:
+        """Refuse."""
+        return False
 
 
 class _Waiter:

@@ -117,7 +117,7 @@ class Wire(SafeClient):
             PayloadTooLarge: the server would end the connection for it.
             ValueError: a subject or a header would break out of its line.
         """
-        if _UNFIT.search(subject) or (headers and any(map(_BREAK.search, headers.values()))):
+        if _UNFIT.search(subject) or (headers and _BREAK.search("".join(headers.values()))):
             raise ValueError(f"a subject has no spaces, and a header no line breaks: {subject!r}")
         size = len(payload)
         if headers:

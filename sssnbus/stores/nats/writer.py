@@ -18,7 +18,7 @@ from sssnbus.stores.nats.change import CLAIM, Change
 from sssnbus.stores.nats.failure import Nobody, check
 from sssnbus.stores.nats.link import Link, Packet, place_in
 from sssnbus.stores.nats.message import MESSAGE_ID
-from sssnbus.stores.nats.waiters import Told
+from sssnbus.stores.nats.waiters import Promise, Told
 from sssnbus.stores.nats.waiting import until_ready
 
 MAX_CHANGES: Final = 2000
@@ -45,7 +45,7 @@ class _Batch(NamedTuple):
     changes: Sequence[Change]
     text: bytes
     """The changes as JSON without the brackets."""
-    future: "asyncio.Future[list[int]]"
+    future: Promise[list[int]]
     deadline: float
 
 
@@ -119,14 +119,14 @@ class Writer:
         self._entry: Entry | None = None
         self._ended = False
 
-    def commit(self, changes: Sequence[Change]) -> "asyncio.Future[list[int]]":
+    def commit(self, changes: Sequence[Change]) -> Promise[list[int]]:
         """Return what will tell what each change came to, 0 for a void one, once the entry is stored.
 
         ``ClosedError`` and ``PayloadTooLarge`` are told as well.
         """
         loop = asyncio.get_running_loop()
         text = to_json(changes)[1:-1]
-        batch = _Batch(changes, text, loop.create_future(), self._link.deadline())
+        batch = _Batch(changes, text, Promise(loop=loop), self._link.deadline())
         if self._ended:
             _fail([batch], ClosedError(f"Store {self._link.url}"))
             return batch.future

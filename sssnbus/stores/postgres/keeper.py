@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from sssnbus.clock import Clock
 from sssnbus.errors import BusError
-from sssnbus.stores.holds import Holds
+from sssnbus.stores.holds import RENEWALS, Holds
 from sssnbus.stores.loop import call_soon
 from sssnbus.stores.postgres import sql
 from sssnbus.stores.postgres.disowned import Disowned
@@ -90,8 +90,12 @@ class Keeper:
         self._thread = threading.Thread(target=self._main, name="sssnbus-postgres-keeper", daemon=True)
         self._thread.start()
 
-    def nudge(self) -> None:
-        """Let the thread see new holds."""
+    def nudge(self, lease: float) -> None:
+        """Let the thread see new holds, unless it looks soon enough by itself for leases so long."""
+        if lease / RENEWALS < LOOK_EVERY:
+            self._rouse()
+
+    def _rouse(self) -> None:
         loop, wake = self._loop, self._wake
         if loop is not None and wake is not None:
             call_soon(loop, wake.set)
@@ -99,7 +103,7 @@ class Keeper:
     def stop(self) -> None:
         """Let the thread end; ``ended`` tells when it has."""
         self._stopping = True
-        self.nudge()
+        self._rouse()
         if self._loop is not None and self._stop is not None:
             call_soon(self._loop, self._stop.set)
 

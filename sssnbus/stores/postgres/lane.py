@@ -201,8 +201,14 @@ class Lane(lane.Lane[Operation]):
         if not parts:
             what = batch.operations[0].what
             return self._fail(batch.operations, from_server(exc, self._place.url, what, self._place.timeout))
+        # A table that is locked refuses one after the other, each after all its time.
+        end = self._loop.time() + self._place.timeout
         for part in parts:
-            await self._carry_out(part)
+            if self._loop.time() < end:
+                await self._carry_out(part)
+            else:
+                for operation in part.operations:
+                    self._fail([operation], self._late(operation))
 
     def _give_up(self, batch: Batch) -> None:
         # The next batch takes a new number; once it is applied, this one never will be.

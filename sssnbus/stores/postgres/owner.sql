@@ -94,7 +94,8 @@ DECLARE
 BEGIN
     FOR v_name IN SELECT p.oid::regprocedure FROM pg_proc p
         WHERE p.pronamespace = {namespace}::regnamespace AND p.proname IN (
-            'append', 'append_one', 'append_apart', 'restore', 'work', 'declare', 'trim', 'remove', 'transfer', 'drop_log', 'sweep', 'vacuum',
+            'append', 'append_one', 'append_apart', 'restore', 'work', 'claim_next', 'ack_one',
+            'declare', 'trim', 'remove', 'transfer', 'drop_log', 'sweep', 'vacuum',
             'put', 'delete', 'renew', 'leave', 'owners', 'disown')
     LOOP
         FOREACH v_option IN ARRAY ARRAY['enable_seqscan', 'enable_bitmapscan', 'enable_hashjoin', 'enable_mergejoin', 'jit']

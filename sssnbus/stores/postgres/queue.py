@@ -56,7 +56,7 @@ class Queues(Logs, QueueStore):
             raise
         if renew and leases.leases:
             self._holds.add((((log, each.stored.sequence), each) for each in leases.leases), lease)
-            self._keeper.nudge()
+            self._keeper.nudge(lease)
         return leases
 
     async def settle(self, log: str, settlements: Sequence[Settlement]) -> list[bool]:

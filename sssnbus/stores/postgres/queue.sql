@@ -292,6 +292,79 @@ BEGIN
     RETURN NEXT;
 END $$;
 
+-- The same for one claim of the next message and nothing else, which is what most rounds are: with fewer statements,
+-- as each of them costs more than what it does. What is out of the ordinary goes the way of all.
+CREATE FUNCTION {schema}.claim_next(
+    p_owner bigint, p_batch bigint, p_wall double precision, p_elapsed double precision, p_token text,
+    p_queue text, p_lease double precision, p_renew boolean, p_worker text
+) RETURNS TABLE (
+    answer text, claim integer, slot integer, token text, attempt integer, error text, id text, sequence bigint,
+    "timestamp" double precision, sender_id text, topic text, type text, headers bytea, body bytea, crc bigint,
+    priority integer, key text
+) LANGUAGE plpgsql AS $$
+#variable_conflict use_column
+DECLARE
+    v_wall double precision := {schema}.now_or(p_wall);
+    v_elapsed double precision := coalesce(p_elapsed, v_wall);
+    v_log integer;
+    v_due double precision;
+    v_until double precision;
+BEGIN
+    SELECT l.number,
+        (SELECT min(j.due) FROM {schema}.job j WHERE j.log = l.number AND j.state = 1 AND j.due IS NOT NULL),
+        (SELECT min(j.until) FROM {schema}.job j WHERE j.log = l.number AND j.until IS NOT NULL)
+        INTO v_log, v_due, v_until
+        FROM {schema}.log l, {schema}.writer w
+        WHERE l.name = p_queue AND l.kind = 'work queue'
+        AND w.owner = p_owner AND w.lane = 1 AND w.batch < p_batch;
+    IF NOT FOUND OR v_due <= v_wall OR v_until <= v_elapsed THEN
+        RETURN QUERY SELECT * FROM {schema}.work(p_owner, p_batch, p_wall, p_elapsed, p_token,
+            '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}',
+            '{}', '{}', '{}', '{}', ARRAY[p_queue], ARRAY[1], ARRAY[1], ARRAY[p_lease], ARRAY[p_renew],
+            ARRAY[NULL::text], ARRAY[NULL::text], ARRAY[NULL::text], ARRAY[p_worker]);
+        RETURN;
+    END IF;
+    RETURN QUERY
+        UPDATE {schema}.job j SET state = 2, attempts = j.attempts + 1, due = NULL, until = v_elapsed + p_lease,
+            owner = CASE WHEN p_renew THEN p_owner END, worker = p_worker, token = p_token || '-' || p_batch || '-1-1'
+        FROM {schema}.message m
+        WHERE m.position = j.position AND j.position = (
+            SELECT r.position FROM {schema}.job r WHERE r.log = v_log AND r.state = 0
+            ORDER BY r.priority DESC, r.position LIMIT 1 FOR UPDATE SKIP LOCKED)
+        RETURNING NULL::text, 1, 1, j.token, j.attempts, j.error, m.id, {schema}.sequence_of(m.position),
+            m.timestamp, m.sender_id, m.topic, m.type, m.headers, m.body, m.crc, m.priority, m.key;
+    v_due := least(v_due - v_wall, v_until - v_elapsed, CASE WHEN FOUND THEN p_lease END);
+    answer := {schema}.ended(p_owner, 1, p_batch, format('[[], [], [%s], []]', coalesce(v_due::text, 'null')));
+    RETURN NEXT;
+END $$;
+
+-- The same for one ack and nothing else, of a message without a key.
+CREATE FUNCTION {schema}.ack_one(
+    p_owner bigint, p_batch bigint, p_wall double precision, p_elapsed double precision,
+    p_name text, p_sequence bigint, p_token text
+) RETURNS text LANGUAGE plpgsql AS $$
+DECLARE
+    v_job record;
+BEGIN
+    DELETE FROM {schema}.job j USING {schema}.log l, {schema}.writer w
+        WHERE l.name = p_name AND j.position = {schema}.position_of(l.number, p_sequence)
+        AND j.token = p_token AND j.state = 2 AND j.key IS NULL
+        AND j.until > coalesce(p_elapsed, {schema}.now_or(p_wall))
+        AND w.owner = p_owner AND w.lane = 1 AND w.batch < p_batch
+        RETURNING j.log, j.position, j.size INTO v_job;
+    IF NOT FOUND THEN
+        RETURN (SELECT t.answer FROM {schema}.work(p_owner, p_batch, p_wall, p_elapsed, '',
+            '{}', '{}', '{}', '{}', ARRAY[p_name], ARRAY[p_sequence], ARRAY[p_token], ARRAY[0],
+            ARRAY[0::double precision], ARRAY[true], ARRAY[NULL::text], '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}',
+            '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}') t);
+    END IF;
+    DELETE FROM {schema}.message m WHERE m.position = v_job.position;
+    INSERT INTO {schema}.tally AS t VALUES (v_job.log, p_owner, -1, -v_job.size, -1)
+        ON CONFLICT (log, owner) DO UPDATE SET count = t.count + excluded.count, size = t.size + excluded.size,
+        depth = t.depth + excluded.depth;
+    RETURN {schema}.ended(p_owner, 1, p_batch, '[[1], [], [], []]');
+END $$;
+
 -- Lock ready messages and return them, by priority, then by age.
 CREATE FUNCTION {schema}.ready(p_log integer, p_limit integer, p_ids text, p_after text, p_before text)
 RETURNS TABLE ("position" bigint) LANGUAGE plpgsql ROWS 10 AS $$

@@ -24,6 +24,8 @@ WORK: Final = (
     "SELECT * FROM {schema}.work($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17,"
     " $18, $19, $20, $21, $22, $23, $24, $25, $26, $27, $28, $29, $30, $31, $32, $33, $34, $35, $36)"
 )
+CLAIM_NEXT: Final = "SELECT * FROM {schema}.claim_next($1, $2, $3, $4, $5, $6, $7, $8, $9)"
+ACK_ONE: Final = "SELECT {schema}.ack_one($1, $2, $3, $4, $5, $6, $7)"
 TRANSFER: Final = "SELECT * FROM {schema}.transfer($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)"
 RESTORE: Final = (
     "SELECT {schema}.restore($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17,"

@@ -97,12 +97,34 @@ class Round(Batch):
     most = 512
 
     def call(self, owner: int, number: int, moment: Moment) -> tuple[str, list[Any]]:
-        settled: list[tuple[Any, ...]] = []
-        dead: list[tuple[Any, ...]] = []
-        claims: dict[object, list[Claim]] = {}
         hand = self.operations[0].hand
         # Before it is sent: a lease never ends later at the server than it is thought to here.
         self._elapsed = hand.clock.elapsed()
+        self._claims: list[list[Claim]] = []
+        due = due_columns(hand.holds, self._elapsed)
+        statement, args = self._alone() if len(self.operations) == 1 and not due[0] else ("", [])
+        if not statement:
+            statement, args = sql.WORK, [hand.token, *due, *self._together()]
+        return statement, [owner, number, moment.wall, moment.elapsed, *args]
+
+    def _alone(self) -> tuple[str, list[Any]]:
+        """Return what takes one operation fewer statements at the server; nothing if it is not such a one."""
+        (operation,) = self.operations
+        if isinstance(operation, Claim) and operation.select is None and operation.limit == 1:
+            self._claims = [[operation]]
+            asked = operation.log, operation.lease, operation.renew, operation.worker
+            return sql.CLAIM_NEXT, [operation.hand.token, *asked]
+        if isinstance(operation, Settle) and len(operation.settlements) == 1:
+            (settlement,) = operation.settlements
+            if isinstance(settlement, Ack) and not settlement.keep:
+                return sql.ACK_ONE, [operation.log, settlement.sequence, settlement.token]
+        return "", []
+
+    def _together(self) -> list[list[Any]]:
+        """Return everything that is asked for, as columns."""
+        settled: list[tuple[Any, ...]] = []
+        dead: list[tuple[Any, ...]] = []
+        claims: dict[object, list[Claim]] = {}
         for operation in self.operations:
             if isinstance(operation, Claim):
                 alike = (operation.log, operation.lease, operation.renew)
@@ -119,10 +141,7 @@ class Round(Batch):
                     if isinstance(settlement, Bury):
                         dead.append((len(settled), *_letter(settlement)))
         self._claims = list(claims.values())
-        return sql.WORK, [
-            owner, number, moment.wall, moment.elapsed, hand.token, *due_columns(hand.holds, self._elapsed),
-            *_columns(settled, 7), *_columns(dead, 11), *self._asked(),
-        ]  # fmt: skip
+        return [*_columns(settled, 7), *_columns(dead, 11), *self._asked()]
 
     def finish(self, rows: Sequence[Any]) -> None:
         good, plain, dues, renewed = json.loads(rows[-1][0])

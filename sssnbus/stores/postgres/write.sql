@@ -6,12 +6,12 @@
 
 -- The time: the caller's, if it has a clock of its own, else the server's.
 CREATE FUNCTION {schema}.now_or(p_given double precision) RETURNS double precision LANGUAGE sql VOLATILE AS $$
-    SELECT coalesce(p_given, extract(epoch FROM clock_timestamp())::double precision)
+    SELECT coalesce(p_given, date_part('epoch', clock_timestamp()))
 $$;
 
 -- The same for a statement that only reads: one moment for all of it.
 CREATE FUNCTION {schema}.at(p_given double precision) RETURNS double precision LANGUAGE sql STABLE AS $$
-    SELECT coalesce(p_given, extract(epoch FROM statement_timestamp())::double precision)
+    SELECT coalesce(p_given, date_part('epoch', statement_timestamp()))
 $$;
 
 -- The lowest id that the clock gives at a wall time.
@@ -53,7 +53,7 @@ CREATE FUNCTION {schema}.ended(p_owner bigint, p_lane integer, p_batch bigint, p
 LANGUAGE plpgsql AS $$
 BEGIN
     UPDATE {schema}.writer w
-        SET batch = p_batch, answer = p_answer, at = extract(epoch FROM clock_timestamp())::double precision
+        SET batch = p_batch, answer = p_answer, at = date_part('epoch', clock_timestamp())
         WHERE w.owner = p_owner AND w.lane = p_lane AND w.batch < p_batch;
     IF NOT FOUND THEN
         RAISE EXCEPTION 'batch % was there already', p_batch USING ERRCODE = 'serialization_failure';

@@ -629,6 +629,29 @@ async def test_outcome_of_what_may_have_been_taken(server: Server) -> None:
     await store.aclose()
 
 
+async def test_cancelled_settle(proxy: Proxy) -> None:
+    """A cancelled settle ends when its answer is there, however often it is cancelled: it has happened."""
+    store = await opened(store_at(proxy.port))
+    await store.append([draft("q", 1)])
+    (one,) = (await store.claim("q", worker="w", lease=60)).leases
+    proxy.hold_answers()
+    settling = asyncio.create_task(store.settle("q", [Ack(one.stored.sequence, one.token)]))
+    await run_until_idle()
+    for _ in range(3):
+        settling.cancel()
+        await run_until_idle()
+        assert not settling.done()
+    proxy.mend()
+    async with asyncio.timeout(5):
+        await asyncio.wait([settling])
+    assert settling.cancelled()
+    # Nothing was asked in between: it is known here.
+    mirror = store._logs["q"].mirror
+    assert mirror is not None
+    assert not mirror.table.rows
+    await store.aclose()
+
+
 async def test_closing_tells_those_who_wait(proxy: Proxy) -> None:
     """Closing a store whose server is gone ends every verb with an error, and leaves no task behind."""
     store = await opened(store_at(proxy.port, timeout=30))

@@ -112,9 +112,9 @@ async def test_sent_twice_at_once(site: Site) -> None:
 async def test_ack_in_a_black_hole(site: Site) -> None:
     """A worker whose ack got no answer goes on trying: its message is not held for ever, and it works on."""
     async with (
-        Proxy("127.0.0.1", site.port) as proxy,
-        # Makes everything: that takes longer than the other's limit may allow.
+        # First: the tables are not made in so little time on every machine.
         opened(site) as other,
+        Proxy("127.0.0.1", site.port) as proxy,
         Bus(site.url(proxy.port, timeout=0.3, connect_timeout=0.3)) as bus,
     ):
         jobs = bus.work_queue("jobs")

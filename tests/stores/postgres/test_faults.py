@@ -25,6 +25,7 @@ from sssnbus.errors import (
     StoreUnavailable,
 )
 from sssnbus.stores.base import Ack, Counts, Placed
+from sssnbus.stores.postgres import keeper
 from sssnbus.stores.postgres.reader import MOST
 from tests.servers.postgres import PostgresServer, programs
 from tests.servers.process import free_port
@@ -143,6 +144,24 @@ async def test_lost_claim_is_settled(site: Site) -> None:
         assert settled == [True]
         assert [lease.stored.body for lease in claimed.leases] == [b"2"]
         assert await store.settle("jobs", [Ack(2, claimed.leases[0].token)]) == [True]
+
+
+async def test_lost_claim_and_ack_by_themselves(site: Site) -> None:
+    """The same holds for a claim and an ack that go alone."""
+    async with Proxy("127.0.0.1", site.port) as proxy, opened(site, proxy.port) as store:
+        await store.append([draft(body=b"1")])
+        async with held_up(site, "jobs", "writer"):
+            claiming = asyncio.create_task(store.claim("jobs", worker="w", lease=60))
+            await until(lambda: waits(site))
+            proxy.break_once()
+        (lease,) = (await claiming).leases
+        assert (lease.stored.body, lease.attempt) == (b"1", 1)
+        async with held_up(site, "jobs", "job"):
+            settling = asyncio.create_task(store.settle("jobs", [Ack(1, lease.token)]))
+            await until(lambda: waits(site))
+            proxy.break_once()
+        assert await settling == [True]
+        assert await store.counts("jobs") == Counts()
 
 
 async def test_outcome_unknown(site: Site) -> None:
@@ -334,6 +353,26 @@ async def test_bad_neighbour(site: Site) -> None:
         )
         assert sum(isinstance(result, BusError) for result in results) == 2
         assert sorted(await bodies(site, "events")) == [b"%d" % n for n in range(10)]
+
+
+async def test_parts_of_what_is_locked_share_their_time(site: Site) -> None:
+    """Many who went together and are refused for want of time do not wait one after the other."""
+    async with opened(site) as other, opened(site, timeout=0.5) as store:
+        await other.append([draft("events", b"before")])
+        connection = await asyncpg.connect(site.address)
+        async with connection.transaction():
+            await connection.execute(f'LOCK TABLE "{site.namespace}".log IN ACCESS EXCLUSIVE MODE')
+            # By themselves, all of them would take 30 s.
+            async with asyncio.timeout(15):
+                results = await asyncio.gather(
+                    *(store.append([draft("events", b"%d" % n)], timeout=30) for n in range(60)),
+                    return_exceptions=True,
+                )
+        await connection.close()
+        assert {type(result) for result in results} == {StoreTimeout}
+        assert await bodies(site, "events") == [b"before"]
+        await store.append([draft("events", b"after")])
+        assert await bodies(site, "events") == [b"before", b"after"]
 
 
 async def test_cancelling_leaves_nothing_open(site: Site) -> None:
@@ -530,6 +569,23 @@ async def test_leases_outlive_a_busy_loop(site: Site) -> None:
         assert await store.settle("jobs", [Ack(1, held.token)]) == [True]
 
 
+async def test_short_leases_wake_the_keeper(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A lease that would end before the keeper looks again by itself is renewed in time."""
+    monkeypatch.setattr(keeper, "LOOK_EVERY", 3600.0)
+    until_when = "SELECT until FROM {schema}.job"
+    async with opened(site) as store:
+        await store.append([draft(body=b"1")])
+        await until(lambda: _listed(site, int(store.owner.rpartition(":")[2])))
+        (held,) = (await store.claim("jobs", worker="w", lease=6)).leases
+        ((first,),) = await site.run(until_when)
+
+        async def is_renewed() -> bool:
+            return bool((await site.run(until_when))[0][0] > first)
+
+        await until(is_renewed)
+        assert await store.settle("jobs", [Ack(1, held.token)]) == [True]
+
+
 async def test_listener_comes_back(site: Site) -> None:
     """When the connection that listens is cut, it listens again, then looks: nothing is missed."""
     async with opened(site, poll_interval=3600) as store, opened(site) as other:
@@ -569,10 +625,11 @@ def text_of(error: BaseException | None) -> str:
 
 
 class held_up:
-    """Hold the lock of a log, or of its jobs, so that a statement stops in the middle."""
+    """Hold the lock of a log, of its jobs or of all writers, so that a statement stops in the middle."""
 
     def __init__(self, site: Site, log: str, table: str = "log") -> None:
-        where = "name = $1" if table == "log" else "log = (SELECT number FROM {schema}.log WHERE name = $1)"
+        wheres = {"log": "name = $1", "writer": "$1::text IS NOT NULL"}
+        where = wheres.get(table, "log = (SELECT number FROM {schema}.log WHERE name = $1)")
         text = f"SELECT 1 FROM {{schema}}.{table} WHERE {where} FOR UPDATE"
         self._statement = text.replace("{schema}", f'"{site.namespace}"')
         self._site, self._log = site, log
