@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any, Final, Self, TypeVar, Unpack
 from sssnbus.channels.base import Channel
 from sssnbus.channels.options import BroadcastOptions, QueueOptions
 from sssnbus.clock import Clock, SystemClock
-from sssnbus.delivery.fanout import FanOut
-from sssnbus.delivery.shield import Turns, complete
+from sssnbus.delivery.fanout import FanOut, depart
+from sssnbus.delivery.shield import Turns, briefly, complete, patience
 from sssnbus.errors import (
     ChannelKindMismatch,
     ClosedError,
@@ -159,7 +159,9 @@ class Bus:
     async def stop(self, grace: float = 5.0) -> None:
         """Refuse new work, finish what runs within ``grace`` seconds, give back the rest, and close.
 
-        Idempotent; the bus is stopped even if this raises.
+        If the store does not answer, this takes a second or two beyond the grace, and warnings tell what
+        could not be given back or saved: claims end by themselves, and durable subscriptions go on from the
+        place that was saved last. Idempotent; the bus is stopped even if this raises.
 
         Raises:
             WrongLoop: it was started in another event loop, and runs on there.
@@ -183,16 +185,14 @@ class Bus:
         self._life = _Life.STOPPED
         self._stopped.set()
         store, fanout, self._store, self._fanout = self._store, self._fanout, None, None
+        end = asyncio.get_running_loop().time() + grace
         channels = [channel for channel, _ in self._channels.values()]
         try:
-            results = await asyncio.gather(*(c.stop(grace) for c in channels), return_exceptions=True)
+            # A start that hangs is ended by closing the store, and nothing else.
+            stops = (briefly(c.stop(grace), patience(end)) if c.starting else c.stop(grace) for c in channels)
+            results = await asyncio.gather(*stops, return_exceptions=True)
         finally:
-            try:
-                if fanout is not None:
-                    await fanout.leave()
-            finally:
-                if store is not None and not isinstance(self._given, Store):
-                    await store.aclose(grace)
+            await depart(fanout, None if isinstance(self._given, Store) else store, end)
         for result in results:
             if isinstance(result, BaseException):
                 raise result

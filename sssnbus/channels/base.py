@@ -19,7 +19,7 @@ from sssnbus.channels.drafting import Drafter, damaged_draft
 from sssnbus.channels.options import Content, content_classes, possible_ids
 from sssnbus.channels.place import Host, Life, Place
 from sssnbus.clock import Clock, SystemClock
-from sssnbus.delivery.fanout import FanOut
+from sssnbus.delivery.fanout import FanOut, depart
 from sssnbus.delivery.policy import STRIDE
 from sssnbus.delivery.shield import Turns, complete
 from sssnbus.errors import (
@@ -105,6 +105,8 @@ class Channel(ABC):
         self._place: Place | None = None
         self._streak = 0
         self._changing = Turns(f"Channel {self.id!r}")
+        self.starting = False
+        """Whether it is being started now, so that whoever stops it has to wait."""
         self.dead_letters = DeadLetters(id, self._ready_store, self._decode, self._returned)
 
     def __repr__(self) -> str:
@@ -137,6 +139,7 @@ class Channel(ABC):
                 return
             if self._life is Life.DRAINING:
                 raise ClosedError(f"Channel {self.id!r}")
+            self.starting = True
             try:
                 await complete(self._start())
             except asyncio.CancelledError:
@@ -145,6 +148,8 @@ class Channel(ABC):
                     self._place, self._life = None, Life.STOPPED
                     await complete(self._stop(place, 0.0))
                 raise
+            finally:
+                self.starting = False
 
     async def _start(self) -> None:
         store, owned = await self._open_store()
@@ -174,7 +179,8 @@ class Channel(ABC):
     async def stop(self, grace: float = 5.0) -> None:
         """Refuse new work, finish what runs within ``grace`` seconds, give back the rest, close.
 
-        Idempotent; the channel is stopped even if this raises.
+        If the store does not answer, warnings tell what was not given back, as for ``Bus.stop``. Idempotent;
+        the channel is stopped even if this raises.
 
         Raises:
             WrongLoop: it was started in another event loop, and runs on there.
@@ -192,15 +198,12 @@ class Channel(ABC):
                 await complete(self._stop(place, grace))
 
     async def _stop(self, place: Place, grace: float) -> None:
+        end = asyncio.get_running_loop().time() + grace
         try:
             await self._stopping(place, grace)
         finally:
             place.fanout.forget(place.tail)
-            try:
-                await place.fanout.leave()
-            finally:
-                if place.owned:
-                    await place.store.aclose(grace)
+            await depart(place.fanout, place.store if place.owned else None, end)
 
     async def drain(self, timeout: float | None = None) -> None:
         """Refuse new writes, let everything already written here be handled, then stop.

@@ -21,7 +21,7 @@ from sssnbus.channels.retention import recorded
 from sssnbus.delivery.claims import Desk, Rules
 from sssnbus.delivery.feed import Start
 from sssnbus.delivery.head import decoder
-from sssnbus.delivery.shield import complete
+from sssnbus.delivery.shield import briefly, complete, patience
 from sssnbus.errors import (
     ClaimLost,
     InvalidOption,
@@ -250,13 +250,15 @@ class Queue(Channel):
         running, self._running = self._running, None
         if running is None:
             return
+        end = asyncio.get_running_loop().time() + grace
         closing = [workers.aclose(grace) for workers in tuple(running.workers)]
         running.desk.close()
         for observation in tuple(running.observations):
             observation.close()
         results = await asyncio.gather(*closing, return_exceptions=True)
         try:
-            await running.desk.release_all()
+            if not await briefly(running.desk.release_all(), patience(end)):
+                log.warning("Queue %r did not give back what it held: no answer came in time.", self.id)
         except ClaimLost as error:
             log.warning("%s", error)
         except (StoreUnavailable, StoreTimeout, OutcomeUnknown) as error:

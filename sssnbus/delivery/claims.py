@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sssnbus.clock import Clock, Timer
 from sssnbus.delivery.fanout import FanOut, Tail
@@ -314,6 +314,10 @@ class Desk:
             return Bury(claim.sequence, claim.token, draft)
         pause = retry_delay(self.rules.retry, claim.attempt) if delay is None else delay
         return Release(claim.sequence, claim.token, delay=pause, error=error)
+
+    async def see_off(self, tasks: Collection[asyncio.Task[Any]]) -> bool:
+        """Wait for cancelled workers to end; return False if some wait for the store in vain."""
+        return await self._fanout.see_off(tasks, self._store, self.channel)
 
     async def release_all(self) -> None:
         """Give back every claim that is not settled, as if it had never been taken."""

@@ -7,16 +7,17 @@ way a head moves strictly forward, one sequence after the other, and never waits
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Collection, Coroutine
 from contextlib import suppress
 from contextvars import Context
 from typing import Any, ClassVar, Final, Self
 from weakref import WeakKeyDictionary
 
-from sssnbus.delivery.handling import called_from, outside
+from sssnbus.delivery.handling import at_work, called_from, outside
 from sssnbus.delivery.head import Decode, Head
+from sssnbus.delivery.shield import PARTING, briefly, patience
 from sssnbus.errors import BusError, FanOutDied
-from sssnbus.stores.base import LogStore, News, Wakeups
+from sssnbus.stores.base import LogStore, News, Store, Wakeups
 
 log = logging.getLogger("sssnbus")
 
@@ -148,6 +149,7 @@ class FanOut:
         self._polled = 0.0
         self.error: BaseException | None = None
         self._tasks: dict[asyncio.Task[Any], Context] = {}
+        self._given_up: set[asyncio.Task[Any]] = set()
         self._task = asyncio.create_task(self._run(), name="sssnbus-fanout")
 
     @classmethod
@@ -160,17 +162,39 @@ class FanOut:
         fanout._users += 1
         return fanout  # type: ignore[return-value]  # the registry holds only this class
 
-    async def leave(self) -> None:
-        """Give the fan-out back; the last user awaits its end and raises what killed it, if anything."""
+    async def leave(self, patience: float = PARTING) -> Collection[asyncio.Task[Any]]:
+        """Give the fan-out back; the last user awaits its end and raises what killed it, if anything.
+
+        Returns:
+            Tasks that were given up, or did not end within ``patience`` seconds: they wait for a store.
+        """
         self._users -= 1
         if self._users:
-            return
+            return ()
         self._running.pop(asyncio.get_running_loop(), None)
         for tail in self._tails.values():
             tail.unwatch()
         self._task.cancel()
-        await asyncio.wait({self._task, *self._tasks} - self.callers())
+        tasks = {self._task, *self._tasks} - self.callers() - self._given_up
+        _, left = await asyncio.wait(tasks, timeout=patience)
         self.check()
+        return left | self._given_up
+
+    async def see_off(self, tasks: Collection[asyncio.Task[Any]], store: LogStore, channel: str) -> bool:
+        """Wait until cancelled tasks of ours have ended; return False if some wait for a store in vain.
+
+        A handler takes the time it needs to end, unless it may be waiting for that store too.
+        """
+        left = set(tasks)
+        # Most handlers end at once, and then it is clear what their tasks wait for.
+        await asyncio.sleep(0)
+        while left:
+            handling = any(at_work(self._tasks[task]) for task in left if task in self._tasks)
+            _, left = await asyncio.wait(left, timeout=PARTING)
+            if left and not (handling and await _answers(store, channel)):
+                self._given_up |= left
+                return False
+        return True
 
     @property
     def cancelled(self) -> bool:
@@ -215,6 +239,7 @@ class FanOut:
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._tasks.pop(task, None)
+        self._given_up.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
             log.error("Task %s has died.", task.get_name(), exc_info=error)
 
@@ -272,6 +297,20 @@ class FanOut:
                 head.fail(error)
 
 
+async def depart(fanout: FanOut | None, store: Store | None, end: float) -> None:
+    """Give the fan-out back and close a store that nobody else uses; ``end`` is when the grace is over."""
+    left: Collection[asyncio.Task[Any]] = ()
+    try:
+        if fanout is not None:
+            left = await fanout.leave(patience(end))
+    finally:
+        if store is not None:
+            await store.aclose(patience(end))
+            if left:
+                # Closing it has ended what they waited for.
+                await asyncio.wait(left, timeout=PARTING)
+
+
 async def _attempt(step: Callable[[], Coroutine[Any, Any, None]]) -> BusError | None:
     """Run a step against a store; log and return the store's failure instead of raising it."""
     try:
@@ -280,3 +319,11 @@ async def _attempt(step: Callable[[], Coroutine[Any, Any, None]]) -> BusError | 
         log.warning("The store does not answer: %s", error)
         return error
     return None
+
+
+async def _answers(store: LogStore, channel: str) -> bool:
+    """Return whether a store answers at all, be it by a refusal."""
+    try:
+        return await briefly(store.last([channel]), PARTING)
+    except BusError as error:
+        return not error.retryable

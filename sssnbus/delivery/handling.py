@@ -38,6 +38,12 @@ def called_from(context: Context) -> bool:
     return in_handler() and context.get(_turn) is _turn.get()
 
 
+def at_work(context: Context) -> bool:
+    """Return whether a handler runs in ``context``."""
+    turn = context.get(_turn)
+    return turn is not None and turn[0]
+
+
 def check_handler(handler: object) -> None:
     """Refuse a callback that cannot be awaited, before it is ever called."""
     # An object may have an async __call__ instead of being a function.

@@ -115,10 +115,13 @@ class Runner:
         """Return whether a callback is at work on a message now."""
         return any(entry.sequence == sequence for entry in self._current.values())
 
-    async def stop(self, grace: float) -> None:
+    async def stop(self, grace: float) -> bool:
         """Wait for running callbacks to end, and cancel them after ``grace`` seconds.
 
         Called by a callback of ours, it does not wait for that one.
+
+        Returns:
+            False if a task waits for the store in vain, and was left to itself.
         """
         callers = self._feed.fanout.callers()
         tasks = [task for task in self._tasks if task not in callers]
@@ -128,8 +131,7 @@ class Runner:
         finally:
             for task in tasks:
                 task.cancel()
-        if tasks:
-            await asyncio.wait(tasks)
+        return await self._feed.fanout.see_off(tasks, self._feed.store, self._feed.channel)
 
     async def _run(self, number: int) -> None:
         """Handle what comes, until the inbox is closed or fails."""

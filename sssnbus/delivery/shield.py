@@ -13,10 +13,39 @@ from sssnbus.settings import Retry
 
 log = logging.getLogger("sssnbus")
 
+PARTING: Final = 0.5
+"""Seconds for each step of an end that needs the store, though the grace is over. One that is there needs
+far less."""
+
 _AGAIN: Final = Retry(initial=0.05, maximum=2.0)
 """The pauses while the store is in trouble."""
 
+_left: set[asyncio.Task[Any]] = set()
+"""What nobody waits for any more. It ends when the store answers, or is closed."""
+
 T = TypeVar("T")
+
+
+def patience(end: float) -> float:
+    """Return the seconds that a step of an end may wait for the store; ``end`` is when the grace is over."""
+    return max(PARTING, end - asyncio.get_running_loop().time())
+
+
+async def briefly(work: Coroutine[Any, Any, object], seconds: float) -> bool:
+    """Run ``work``, and raise its error. After ``seconds`` it is left to itself; return False then."""
+    task = asyncio.ensure_future(work)
+    _left.add(task)
+    task.add_done_callback(_end_alone)
+    await asyncio.wait([task], timeout=seconds)
+    if task.done():
+        task.result()
+    return task.done()
+
+
+def _end_alone(task: asyncio.Task[Any]) -> None:
+    _left.discard(task)
+    if not task.cancelled() and (error := task.exception()) is not None:
+        log.debug("What was left to itself has failed: %s", error)
 
 
 async def complete(work: Coroutine[Any, Any, T]) -> T:

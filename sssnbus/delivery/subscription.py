@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import warnings
 from collections.abc import AsyncIterator, Awaitable, Callable, Generator
 from dataclasses import dataclass
@@ -15,13 +16,15 @@ from sssnbus.delivery.handling import Begun
 from sssnbus.delivery.head import Entry
 from sssnbus.delivery.inbox import Inbox
 from sssnbus.delivery.runner import Attempts, Bury, Runner, notify
-from sssnbus.delivery.shield import complete
+from sssnbus.delivery.shield import briefly, complete, patience
 from sssnbus.errors import BusError, ClosedError, MissingAbility, NotBegun, StateError
 from sssnbus.settings import check_seconds
 from sssnbus.stores.base import Records
 
 if TYPE_CHECKING:
     from sssnbus.message import ChannelMessage
+
+log = logging.getLogger("sssnbus")
 
 _LOOK: Final = 0.005
 """How often ``caught_up`` looks, in seconds."""
@@ -163,7 +166,8 @@ class Subscription:
         """Stop: take no more messages, and let a running callback finish within ``grace`` seconds.
 
         Idempotent; the subscription is gone even if it raises. A durable one keeps its place: what was not
-        handled is delivered to its next owner. Writers no longer wait for it.
+        handled is delivered to its next owner. If the store does not answer it is the place that was saved
+        last, and some of what was handled is delivered again. Writers no longer wait for it.
         """
         if self._closing:
             return
@@ -172,6 +176,7 @@ class Subscription:
         await self._end(grace)
 
     async def _end(self, grace: float) -> None:
+        end = asyncio.get_running_loop().time() + grace
         if self._attempts is not None:
             self._attempts.note()
         if self._inbox is not None:
@@ -183,7 +188,17 @@ class Subscription:
             if self._attempts is not None:
                 if self._inbox is not None:
                     self._attempts.cursor.reached(self._inbox.taken)
-                await complete(self._attempts.cursor.release())
+                await complete(self._release(self._attempts.cursor, patience(end)))
+
+    async def _release(self, cursor: Cursor, seconds: float) -> None:
+        """Save the place of a durable subscription, and let others have it."""
+        if not await briefly(cursor.release(), seconds):
+            log.warning(
+                "The place of subscription %r of channel %r could not be saved: the store did not answer in "
+                "time. It goes on from the place that was saved last.",
+                cursor.name,
+                cursor.channel,
+            )
 
     def __aiter__(self) -> Self:
         return self

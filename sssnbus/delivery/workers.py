@@ -15,7 +15,7 @@ from sssnbus.delivery.fanout import FanOut
 from sssnbus.delivery.feed import Handler
 from sssnbus.delivery.handling import call, text_of, within
 from sssnbus.delivery.policy import retry_delay
-from sssnbus.delivery.shield import complete, passes
+from sssnbus.delivery.shield import briefly, complete, passes, patience
 from sssnbus.errors import (
     BusError,
     ClaimLost,
@@ -140,12 +140,13 @@ class Workers:
     async def aclose(self, grace: float = 5.0) -> None:
         """Claim nothing more, and let running handlers finish within ``grace`` seconds.
 
-        Those still running then are cancelled and their messages given back, with no attempt counted.
-        Idempotent.
+        Those still running then are cancelled and their messages given back, with no attempt counted. If the
+        store does not answer, the messages are free when the leases end. Idempotent.
         """
         if self._closing:
             return
         self._closing = True
+        end = asyncio.get_running_loop().time() + grace
         self._plan.closed(self)
         callers = self._fanout.callers() if self._fanout else set()
         tasks = [task for task in self._tasks if task not in callers]
@@ -159,11 +160,21 @@ class Workers:
         finally:
             for task in tasks:
                 task.cancel()
-        if tasks:
-            await asyncio.wait(tasks)
-        if self._desk is not None:
-            # Whoever waits in a loop is told that it has ended.
-            self._desk.news()
+        desk = self._desk
+        if desk is None:
+            return
+        told = await desk.see_off(tasks)
+        # Whoever waits in a loop is told that it has ended.
+        desk.news()
+        if not await briefly(self._release_current(), patience(end)) or not told:
+            log.warning(
+                "Worker %r of queue %r has ended, but the store did not answer in time. What it may hold "
+                "still is free when its lease ends.",
+                self.name,
+                desk.channel,
+            )
+
+    async def _release_current(self) -> None:
         while self._current:
             _, claim = self._current.popitem()
             await claim.conclude(asyncio.CancelledError())

@@ -68,7 +68,7 @@ class Bell:
             try:
                 self._astray = False
                 await wire.connect()
-                await wire.tell("SUBSCRIBE", self._channel)
+                wire.tell("SUBSCRIBE", self._channel)
                 await wire.hear(self._place.connect_timeout)
                 await self._join()
                 pause = _PAUSES[0]
@@ -92,7 +92,7 @@ class Bell:
             if self._astray:
                 return
             if message is None:
-                await wire.tell("PING")
+                wire.tell("PING")
                 message = await wire.hear(self._place.connect_timeout)
                 if message is None:
                     return

@@ -11,7 +11,7 @@ from typing import Any, Final
 from pydantic_core import from_json, to_json
 from redis.exceptions import ResponseError
 
-from sssnbus.errors import BusError, StoreError, StoreReadOnly, StoreReplaced
+from sssnbus.errors import BusError, ClosedError, StoreError, StoreReadOnly, StoreReplaced
 from sssnbus.stores import lane
 from sssnbus.stores.lane import Stage
 from sssnbus.stores.redis.codec import Bytes
@@ -136,6 +136,13 @@ class Lane(lane.Lane[Operation]):
             self._busy, self._task = False, None
             self._wake()
 
+    async def _leave(self, operation: Operation) -> None:
+        if self._writes:
+            await super()._leave(operation)
+        elif not self._abandon(operation):
+            # It changes nothing, so it is not asked again for somebody who is gone.
+            operation.future = None
+
     def _expires(self, operation: Operation) -> bool:
         # What was sent as well: it is sent again and again meanwhile.
         return operation.future is not None
@@ -156,7 +163,7 @@ class Lane(lane.Lane[Operation]):
 
     def _unknown(self, operation: Operation) -> BusError:
         if not self._writes:
-            return self._late(operation)
+            return ClosedError(f"Store {self._url}") if self._closed else self._late(operation)
         error = super()._unknown(operation)
         error.__cause__ = self._trouble
         return error

@@ -2,41 +2,58 @@
 
 import asyncio
 from contextlib import suppress
-from types import TracebackType
 from typing import Any
 
-from redis.exceptions import NoScriptError
+from redis.exceptions import NoScriptError, RedisError
 from redis.exceptions import TimeoutError as LateError
 
 from sssnbus.stores.redis.place import Place
+from sssnbus.stores.redis.resp import Answers, packed
 from sssnbus.stores.redis.script import Script
 
 
 class Wire:
-    """A connection that is given up after anything unexpected: what comes later answers nobody."""
+    """A connection that is given up after anything unexpected: what comes later answers nobody.
+
+    The client makes it and logs in. From then on its bytes are ours.
+    """
 
     def __init__(self, place: Place) -> None:
         self._place = place
+        self._loop = asyncio.get_running_loop()
         # Any, for not all of its methods have types.
         self._connection: Any = None
-        self._scope: asyncio.Timeout | None = None
 
     async def connect(self) -> None:
         """Connect, and log in, within the place's time."""
-        async with _Limit(self._place.connect_timeout, "no connection"):
-            # The client looks up its own version, and certificates, in files.
-            self._connection = await asyncio.to_thread(self._place.connection)
-            await self._connection.connect()
+        limit = self._place.connect_timeout
+        try:
+            async with asyncio.timeout(limit):
+                # The client looks up its own version, and certificates, in files.
+                self._connection = await asyncio.to_thread(self._place.connection)
+                await self._connection.connect()
+        except TimeoutError:
+            raise LateError(f"no connection within {limit:g} s") from None
+        # The client has no public name for this; it has heard the answers to all that it has sent.
+        self._transport: asyncio.Transport = self._connection._writer.transport
+        self._answers = Answers()
+        self._transport.set_protocol(self._answers)
 
     async def ask(self, *command: str | bytes | int, limit: float) -> Any:
         """Send a command and return the answer; an error that is the answer is raised."""
-        packed = self._connection.pack_command(*command)
+        self._transport.write(packed(command))
+        timer = self._loop.call_later(limit, self._be_late, limit)
         try:
-            async with _Limit(limit, "no answer") as self._scope:
-                await self._connection.send_packed_command(packed, check_health=False)
-                return await self._connection.read_response(disable_decoding=True)
+            answer = await self._answers.next()
+        except BaseException:
+            # The answer may come later, and is for nobody then.
+            self._transport.abort()
+            raise
         finally:
-            self._scope = None
+            timer.cancel()
+        if isinstance(answer, RedisError):
+            raise answer
+        return answer
 
     async def run(self, script: Script, key: str, *arguments: bytes, limit: float) -> Any:
         """Run a script; a server that does not know it yet is told it."""
@@ -45,20 +62,28 @@ class Wire:
         except NoScriptError:
             return await self.ask("EVAL", script.text, 1, key, *arguments, limit=limit)
 
-    async def tell(self, *command: str) -> None:
+    def tell(self, *command: str) -> None:
         """Send a command without waiting for what it brings."""
-        await self._connection.send_packed_command(
-            self._connection.pack_command(*command), check_health=False
-        )
+        self._transport.write(packed(command))
 
     async def hear(self, limit: float) -> Any:
         """Return the next thing that the server sends by itself, None if nothing comes in time."""
-        return await self._connection.read_response(disable_decoding=True, timeout=limit)
+        try:
+            async with asyncio.timeout(limit):
+                found = await self._answers.next()
+        except TimeoutError:
+            return None
+        if isinstance(found, RedisError):
+            raise found
+        return found
 
     def give_up(self) -> None:
         """Let a request that is under way fail now."""
-        if self._scope is not None and not self._scope.expired():
-            self._scope.reschedule(0)
+        if self._answers.awaited:
+            self._answers.end(LateError("nobody waits for the answer any more"))
+
+    def _be_late(self, limit: float) -> None:
+        self._answers.end(LateError(f"no answer within {limit:g} s"))
 
     async def close(self) -> None:
         """Close the connection; what was under way is lost."""
@@ -66,22 +91,3 @@ class Wire:
             # It is gone, whatever the client makes of that.
             with suppress(Exception):
                 await self._connection.disconnect(nowait=True)
-
-
-class _Limit:
-    """``asyncio.timeout`` that raises an error of the client."""
-
-    def __init__(self, seconds: float, what: str) -> None:
-        self._timeout = asyncio.timeout(seconds)
-        self._text = f"{what} within {seconds:g} s"
-
-    async def __aenter__(self) -> asyncio.Timeout:
-        return await self._timeout.__aenter__()
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        try:
-            await self._timeout.__aexit__(kind, error, trace)
-        except TimeoutError:
-            raise LateError(self._text) from None
