@@ -13,7 +13,7 @@ from sssnbus.settings import Retry
 
 log = logging.getLogger("sssnbus")
 
-PARTING: Final = 0.5
+PARTING: Final = 1.0
 """Seconds for each step of an end that needs the store, though the grace is over. One that is there needs
 far less."""
 

@@ -508,6 +508,8 @@ async def test_dead_owner(site: Site, end: str) -> None:
             owner = (await asyncio.to_thread(process.stdout.readline)).strip()
             assert await store.alive(owner)
             assert await store.counts("jobs") == Counts(leased=1)
+            # Its lock is taken on a connection of its own, soon after it was opened.
+            await until(lambda: all_locked(site))
             if end == "kill":
                 process.kill()
                 # By its lock: its silence would take longer than this.
@@ -526,6 +528,12 @@ async def test_dead_owner(site: Site, end: str) -> None:
             await asyncio.to_thread(process.wait)
             assert process.stdout is not None
             process.stdout.close()
+
+
+async def all_locked(site: Site) -> bool:
+    """Return whether every owner holds the lock that tells that it lives."""
+    ((locked,),) = await site.run("SELECT bool_and(locked) FROM {schema}.owner")
+    return bool(locked)
 
 
 async def is_count(counts: object, expected: Counts) -> bool:
