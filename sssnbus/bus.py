@@ -159,7 +159,7 @@ class Bus:
     async def stop(self, grace: float = 5.0) -> None:
         """Refuse new work, finish what runs within ``grace`` seconds, give back the rest, and close.
 
-        If the store does not answer, this takes a second or two beyond the grace, and warnings tell what
+        If the store does not answer, this takes a few seconds beyond the grace, and warnings tell what
         could not be given back or saved: claims end by themselves, and durable subscriptions go on from the
         place that was saved last. Idempotent; the bus is stopped even if this raises.
 
