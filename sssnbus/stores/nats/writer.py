@@ -280,3 +280,5 @@ def _fail(batches: Iterable[_Batch], error: Exception) -> None:
     for batch in batches:
         if not batch.future.done():
             batch.future.set_exception(error)
+            # Looked at: a farewell that has given up does not wait for it any more.
+            batch.future.exception()

@@ -1,6 +1,7 @@
 """The journal of a queue, and the bodies beside it: what one process writes, and what it hears too late."""
 
 import asyncio
+import gc
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -148,6 +149,21 @@ async def test_closing_while_a_claim_waits_for_its_message(
         with pytest.raises(ClosedError):
             await claiming
     assert (await retried(lambda: store.claim("q", worker="w", lease=60))).leases[0].attempt == 1
+
+
+async def test_changes_that_nobody_waits_for_any_more(store: NATSStore) -> None:
+    """A change that fails after its caller has gone, as a farewell does, is no complaint of the loop's."""
+    await store.declare("q", Kind.QUEUE)
+    await store.append([draft("q", 1)])
+    assert (await store.counts("q")).ready == 1
+    mirror = store._logs["q"].mirror
+    assert mirror is not None
+    complaints: list[object] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: complaints.append(context))
+    mirror.journal._writer.stop()
+    mirror.journal.commit([[CLAIM, 1]])
+    gc.collect()
+    assert complaints == []
 
 
 async def test_bodies_are_read_ahead(store: NATSStore, monkeypatch: pytest.MonkeyPatch) -> None:
