@@ -84,7 +84,7 @@ class Readers:
             reader.record = await store.get(space, consumer)
             if reader.record is not None and reader.position is None:
                 what = f"The place of the durable reader {consumer!r} of channel {feed.channel!r}"
-                remedy = "Read by another name, with ``after`` where it is to go on."
+                remedy = "Read by another name, with after= where it is to go on."
                 reader.position = understood(reader.record.value, int, what, remedy)
             reader.durable = True
         while reader.position is not None:
