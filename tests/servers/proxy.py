@@ -11,8 +11,8 @@ class Proxy:
 
     ``cut`` ends every connection and refuses new ones until ``mend``; ``hold`` lets nothing through any
     more, in both directions, while connections stay open and are still accepted: a black hole;
-    ``hold_answers`` does so for what the server sends only; ``delay`` makes each piece wait; ``mend``
-    takes all of that back.
+    ``hold_answers`` does so for what the server sends only; ``delay`` makes each piece wait; ``sever`` ends
+    all connections once, when the server has sent so many pieces; ``mend`` takes all of that back.
     """
 
     def __init__(self, host: str, port: int) -> None:
@@ -26,10 +26,15 @@ class Proxy:
         self._server: asyncio.Server | None = None
         self._writers: set[asyncio.StreamWriter] = set()
         self._tasks: set[asyncio.Task[None]] = set()
+        self.refused = asyncio.Event()
+        """Set when a connection was not let through."""
         self.connections = 0
         """How many have been accepted since the start."""
         self.answered = 0
         """How many bytes the server has sent since the start."""
+        self.pieces = 0
+        """How many pieces that was: mostly an answer each."""
+        self._severing = 0
 
     @property
     def port(self) -> int:
@@ -60,6 +65,10 @@ class Proxy:
         """End the connections there are; new ones work."""
         self._drop()
 
+    def sever(self, pieces: int) -> None:
+        """End the connections there are, once, instead of passing on the so many-th piece from now."""
+        self._severing = self.pieces + pieces
+
     def lead(self, port: int) -> None:
         """Let new connections go to another port of the same host; there are the old ones still."""
         self._port = port
@@ -78,7 +87,7 @@ class Proxy:
 
     def mend(self) -> None:
         """Work again; what was held goes on."""
-        self._cut, self._delay = False, 0.0
+        self._cut, self._delay, self._severing = False, 0.0, 0
         self._open.set()
         self._answering.set()
 
@@ -93,6 +102,7 @@ class Proxy:
         self.connections += 1
         try:
             if self._cut:
+                self.refused.set()
                 writer.transport.abort()
                 return
             async with self._joined(reader, writer):
@@ -130,6 +140,10 @@ class Proxy:
                 await gate.wait()
                 if gate is self._answering:
                     self.answered += len(piece)
+                    self.pieces += 1
+                    if self.pieces == self._severing:
+                        self._drop()
+                        return
                 target.write(piece)
                 await target.drain()
         # The other direction ends with this one.

@@ -95,4 +95,7 @@ def from_environment(environ: Mapping[str, str] = os.environ) -> dict[str, str]:
 
 def refused(error: Exception) -> bool:
     """Return whether trying again cannot help: one side is not who it should be."""
+    if isinstance(error, ssl.SSLEOFError | ssl.SSLZeroReturnError):
+        # It died within the handshake.
+        return False
     return isinstance(error, ssl.SSLError | AuthorizationError) or "authorization" in str(error).lower()

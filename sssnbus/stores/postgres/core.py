@@ -15,10 +15,10 @@ from sssnbus.stores.holds import Holds
 from sssnbus.stores.life import LivingStore, Phase
 from sssnbus.stores.loop import call_soon
 from sssnbus.stores.postgres.disowned import Disowned
-from sssnbus.stores.postgres.failure import Lost, from_server
+from sssnbus.stores.postgres.failure import Lost, from_connecting, from_server, is_lost
 from sssnbus.stores.postgres.keeper import Keeper
 from sssnbus.stores.postgres.lane import Identity, Lane
-from sssnbus.stores.postgres.link import Connection, Link
+from sssnbus.stores.postgres.link import PAUSE, Connection, Link
 from sssnbus.stores.postgres.listener import Listener
 from sssnbus.stores.postgres.operation import Operation, moment_of
 from sssnbus.stores.postgres.place import Place
@@ -96,23 +96,13 @@ class Core(LivingStore):
             link.end()
 
     async def _open(self) -> None:
-        place, loop = self._place, asyncio.get_running_loop()
+        place = self._place
         links = Link(place, place.dsn, "writer"), Link(place, place.dsn, "worker")
         try:
-            connection = await links[0].connect(place.connect_timeout)
-            # What hangs from here on is ended by ending its connection.
-            timer = loop.call_later(max(place.timeout, place.connect_timeout), connection.terminate)
-            try:
-                durability = await prepare(connection, place)
-                await self._enter(connection)
-            finally:
-                timer.cancel()
-        except BaseException as exc:
+            self.durability = await self._begin(links[0])
+        except BaseException:
             links[0].end()
-            if not isinstance(exc, Exception) or isinstance(exc, BusError):
-                raise
-            raise from_server(exc, self.url, "Opening", place.timeout) from exc
-        self.durability = durability
+            raise
         self._reader = Reader(place)
         self._log_lane, self._work_lane = (
             Lane(place, link, self._identity, self._moment, self._enter) for link in links
@@ -130,6 +120,34 @@ class Core(LivingStore):
             self._listener.watchers.tell,
             lambda: (alive := missed()) and alive(),
         )
+
+    async def _begin(self, link: Link) -> str:
+        """Connect for the first time, have the place prepared, and enter; return what a commit survives.
+
+        What is lost on the way is begun again, as long as connecting may take.
+        """
+        place, loop = self._place, asyncio.get_running_loop()
+        end, pause = loop.time() + place.connect_timeout, PAUSE[0]
+        while True:
+            connection = await link.connect(max(0.05, end - loop.time()))
+            # What hangs from here on is ended by ending its connection.
+            timer = loop.call_at(max(end, loop.time() + place.timeout), connection.terminate)
+            try:
+                durability = await prepare(connection, place)
+                await self._enter(connection)
+                return durability
+            except BusError:
+                raise
+            except Exception as exc:
+                if not is_lost(exc) and not connection.is_closed():
+                    raise from_server(exc, self.url, "Opening", place.timeout) from exc
+                if loop.time() + pause >= end:
+                    raise from_connecting(exc, self.url, place.connect_timeout) from exc
+                link.drop()
+            finally:
+                timer.cancel()
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, PAUSE[1])
 
     async def _enter(self, connection: Connection) -> None:
         """Have this store listed at the server, for the first time or again."""

@@ -12,7 +12,7 @@ from sssnbus.errors import ClosedError, StoreError
 from sssnbus.stores.postgres.failure import Lost, from_connecting, is_lost, is_stale, refuses_tls
 from sssnbus.stores.postgres.place import Place
 
-_PAUSE: Final = (0.02, 0.5)
+PAUSE: Final = (0.02, 0.5)
 """The first and the longest wait, in seconds, between two attempts to connect."""
 
 _REFUSED: Final = frozenset({"28P01", "28000", "3D000", "25006", "42501"})
@@ -65,7 +65,7 @@ class Link:
             return connection
         loop = asyncio.get_running_loop()
         end = loop.time() + patience
-        pause = _PAUSE[0]
+        pause = PAUSE[0]
         said: BaseException | None = None
         while True:
             if self._closed:
@@ -87,7 +87,7 @@ class Link:
                 self._connection = connection
                 return connection
             await asyncio.sleep(pause)
-            pause = min(pause * 2, _PAUSE[1])
+            pause = min(pause * 2, PAUSE[1])
 
     async def fetch(self, statement: str, args: Sequence[Any], timeout: float) -> list[Any]:
         """Run one statement on the connection there is.

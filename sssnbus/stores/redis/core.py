@@ -9,7 +9,8 @@ from secrets import token_hex
 from typing import Any
 
 from pydantic_core import from_json, to_json
-from redis.exceptions import BusyLoadingError, RedisError, ResponseError
+from redis.exceptions import RedisError, ResponseError
+from redis.exceptions import TimeoutError as LateError
 
 from sssnbus.clock import Clock, SystemClock
 from sssnbus.stored import Stored
@@ -19,9 +20,9 @@ from sssnbus.stores.life import LivingStore
 from sssnbus.stores.loop import run_soon
 from sssnbus.stores.redis.bell import Bell
 from sssnbus.stores.redis.codec import Bytes
-from sssnbus.stores.redis.failure import translated
+from sssnbus.stores.redis.failure import is_lasting, is_passing, translated
 from sssnbus.stores.redis.keeper import Keeper
-from sssnbus.stores.redis.lane import Lane
+from sssnbus.stores.redis.lane import PAUSES, Lane
 from sssnbus.stores.redis.operation import At, Operation, note_renewed, rows_of
 from sssnbus.stores.redis.place import Place
 from sssnbus.stores.redis.script import scripts
@@ -109,8 +110,7 @@ class Core(LivingStore):
         reader = Lane(self._place, lambda verbs: known.read, self._address, self._look, writes=False)
         self._writer, self._reader = writer, reader
         try:
-            await self._connect(writer)
-            await writer.enter(0)
+            await self._begin(writer)
         except BaseException as exc:
             await writer.disconnect()
             await reader.disconnect()
@@ -122,16 +122,24 @@ class Core(LivingStore):
             self._place, self._holds, self._address, self._clock.elapsed, loop, self._leave_server
         )
 
-    async def _connect(self, writer: Lane) -> None:
-        """Connect for the first time; a server that is still loading its data gets some time."""
-        end = asyncio.get_running_loop().time() + self._place.connect_timeout
+    async def _begin(self, writer: Lane) -> None:
+        """Connect for the first time, and be put on the list of owners; what passes gets some time."""
+        loop, limit = asyncio.get_running_loop(), self._place.connect_timeout
+        end, pause = loop.time() + limit, PAUSES[0]
+        trouble: Exception = LateError(f"no answer within {limit:g} s")
         while True:
             try:
-                return await writer.connect()
-            except BusyLoadingError:
-                if asyncio.get_running_loop().time() > end:
+                async with asyncio.timeout_at(end):
+                    await writer.connect()
+                    return await writer.enter(0)
+            except TimeoutError:
+                raise trouble from None
+            except Exception as exc:
+                if not is_passing(exc) or is_lasting(exc) or loop.time() + pause >= end:
                     raise
-            await asyncio.sleep(0.05)
+                trouble = exc
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, PAUSES[1])
 
     async def _greet(self, wire: Wire) -> None:
         """Look at the server behind a new connection of the writer: what it gives, whether it is ours."""

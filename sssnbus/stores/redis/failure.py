@@ -1,6 +1,7 @@
 """What the server and the client report, in the words of the package. No text of theirs holds a secret."""
 
 import re
+import ssl
 from typing import Final
 
 from redis.exceptions import (
@@ -40,6 +41,21 @@ def is_passing(exc: BaseException) -> bool:
     if isinstance(exc, ResponseError):
         return isinstance(exc, TryAgainError | ClusterDownError) or str(exc).startswith(_PASSING)
     return isinstance(exc, RedisError | OSError | EOFError)
+
+
+def is_lasting(exc: BaseException) -> bool:
+    """Return whether connecting failed for a file or a certificate: another try would end the same way."""
+    while True:
+        if isinstance(exc, FileNotFoundError | PermissionError):
+            return True
+        if isinstance(exc, ssl.SSLError):
+            # A server that dies within the handshake is one that is away.
+            return not isinstance(exc, ssl.SSLEOFError | ssl.SSLZeroReturnError)
+        # The client raises an error of its own for what happens on the way to the server.
+        below = exc.__cause__ or exc.__context__
+        if below is None:
+            return False
+        exc = below
 
 
 def is_replica(exc: BaseException) -> bool:

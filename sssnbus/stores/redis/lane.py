@@ -30,7 +30,7 @@ MAX_BATCH_BYTES: Final = 4 * 1024 * 1024
 LIFE: Final = 10.0
 """Seconds after which an owner that was not heard of counts as dead."""
 
-_PAUSES: Final = (0.02, 1.0)
+PAUSES: Final = (0.02, 1.0)
 """The first and the longest wait, in seconds, before a request is sent again."""
 
 
@@ -96,7 +96,8 @@ class Lane(lane.Lane[Operation]):
         self._loop.call_soon(self._wake)
 
     async def connect(self) -> None:
-        """Connect now; its failure is raised as the client has it."""
+        """Connect now, or anew; its failure is raised as the client has it."""
+        await self._hang_up()
         wire = Wire(self._place)
         try:
             await wire.connect()
@@ -207,7 +208,7 @@ class Lane(lane.Lane[Operation]):
 
     async def _fly(self, failure: BaseException | None) -> None:
         """Send a request until it is answered or nobody waits for it."""
-        pause = _PAUSES[0]
+        pause = PAUSES[0]
         while True:
             if failure is not None:
                 await self._hang_up()
@@ -217,7 +218,7 @@ class Lane(lane.Lane[Operation]):
                     return
                 self._trouble, failure = failure, None
                 await asyncio.sleep(pause)
-                pause = min(2 * pause, _PAUSES[1])
+                pause = min(2 * pause, PAUSES[1])
             if not any(operation.future is not None for operation in self._flying):
                 return
             try:
@@ -234,7 +235,6 @@ class Lane(lane.Lane[Operation]):
         if self._request is None:
             self._request = self._pack()
         if self._astray:
-            await self._hang_up()
             await self.connect()
         assert self._wire is not None, "it is connected"
         script, request = self._request
