@@ -132,6 +132,8 @@ class Bus:
     async def start(self) -> None:
         """Open the store. Idempotent; a stopped bus may be started again, its channels are new then.
 
+        A server that is away, or is starting, is tried again for ``connect_timeout`` seconds of the URL.
+
         Raises:
             StoreError: the store cannot be opened.
         """

@@ -3,15 +3,15 @@
 import asyncio
 from collections.abc import Callable
 
-from sssnbus import Bus
+from sssnbus import Bus, ChannelMessage
 from tests.servers.proxy import Proxy
 
 PATIENCE = 60.0
 """Seconds for one run; nothing but a program that hangs needs them."""
 
 
-async def whole(url: str) -> None:
-    """Do a little of everything, and see that it is as it should be."""
+async def work(url: str) -> None:
+    """Write, read and claim, and see that all is as it should be."""
     async with Bus(url) as bus:
         events, jobs = bus.broadcast("events"), bus.work_queue("jobs")
         async with events.subscribe("reader", start="earliest") as subscription:
@@ -27,26 +27,55 @@ async def whole(url: str) -> None:
         now = await jobs.statistics()
         assert (now.ready, now.leased, now.dead) == (0, 0, 0)
         assert [each.content.data for each in await events.read("reader")] == ["event"]
+
+
+async def keep(url: str) -> None:
+    """Follow durably, hold a job over time, move, look round and clean up; all is as it should be."""
+    async with Bus(url) as bus:
+        events, jobs, other = bus.broadcast("events"), bus.work_queue("jobs"), bus.work_queue("other")
+        handled = asyncio.Event()
+
+        async def handle(message: ChannelMessage) -> None:
+            handled.set()
+
+        await events.subscribe("follower", handle, durable=True, start="earliest")
+        await events.write("me", "event")
+        await handled.wait()
+        await jobs.write_many("me", range(3))
+        await other.start()
+        assert len(await jobs.move("other", limit=1)) == 1
+        held = await jobs.hold("worker", 60.0)
+        assert held is not None
+        await (await jobs.resume(held.message.id, held.token)).ack()
+        (message,) = await jobs.read("worker", exclusive=True)
+        await jobs.release("worker", [message.id])
+        assert len(await jobs.peek(10)) == len(await other.peek(10)) == 1
+        await bus.usage()
+        assert [each.name for each in await bus.subscriptions()] == ["follower"]
+        assert len([line async for line in bus.dump()]) > 3
+        await bus.vacuum()
+        assert await bus.delete("other")
         assert {channel.name for channel in await bus.channels()} == {"events", "jobs"}
 
 
-async def check_cuts(proxy: Proxy, url: Callable[[int], str], every: int) -> None:
+async def check_cuts(proxy: Proxy, url: Callable[[str], str], every: int) -> None:
     """Cut the way once in each run, each time a few answers later, and see that no run notices.
 
     Args:
         proxy: The way.
-        url: Returns a place by way of the proxy, a fresh one for each number.
+        url: Returns a place by way of the proxy, an empty one for each name.
         every: Which cuts to try: 1 for all.
     """
-    before = proxy.pieces
-    await whole(url(0))
-    count = proxy.pieces - before
-    assert count > 10, "it is asked and answered"
-    for number in range(1, count + 1, every):
-        proxy.sever(number)
-        async with asyncio.timeout(PATIENCE):
-            await whole(url(number))
-        proxy.mend()
+    for program in (work, keep):
+        name, before = program.__name__, proxy.pieces
+        await program(url(name))
+        count = proxy.pieces - before
+        assert count > 10, "it is asked and answered"
+        for number in range(1, count + 1, every):
+            proxy.sever(number)
+            async with asyncio.timeout(PATIENCE):
+                await program(url(f"{name}_{number}"))
+            proxy.mend()
 
 
 async def check_late_server(proxy: Proxy, url: str) -> None:

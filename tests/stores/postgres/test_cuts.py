@@ -10,13 +10,13 @@ from tests.stores.postgres.tools import Site
 
 
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("every", [12, pytest.param(1, marks=pytest.mark.torture, id="for_long")])
+@pytest.mark.parametrize("every", [23, pytest.param(1, marks=pytest.mark.torture, id="for_long")])
 async def test_cut_anywhere(site: Site, every: int) -> None:
     """Wherever it is cut, opening included, programs go on by themselves (E12)."""
     async with Proxy("127.0.0.1", site.port) as proxy:
 
-        def url(number: int) -> str:
-            return replace(site, namespace=f"{site.namespace}_{number}").url(proxy.port)
+        def url(name: str) -> str:
+            return replace(site, namespace=f"{site.namespace}_{name}").url(proxy.port)
 
         await check_cuts(proxy, url, every)
 

@@ -10,13 +10,13 @@ from tests.stores.cuts import check_cuts, check_late_server
 
 
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("every", [6, pytest.param(1, marks=pytest.mark.torture, id="for_long")])
+@pytest.mark.parametrize("every", [11, pytest.param(1, marks=pytest.mark.torture, id="for_long")])
 async def test_cut_anywhere(url: str, every: int) -> None:
     """Wherever it is cut, opening included, programs go on by themselves (E12)."""
     there = urlsplit(url)
     async with Proxy(there.hostname or "", there.port or PORT) as proxy:
         way = url.replace(there.netloc, f"127.0.0.1:{proxy.port}")
-        await check_cuts(proxy, lambda number: f"{way}-{number}", every)
+        await check_cuts(proxy, lambda name: f"{way}-{name}", every)
 
 
 async def test_server_that_comes_late(url: str) -> None:
