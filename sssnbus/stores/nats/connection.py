@@ -126,7 +126,9 @@ class Connection:
             await wire.close()
             raise
         self._wire, self._inbox = wire, inbox
-        self._stands()
+        # One that was cut within the greeting is on its way back.
+        if wire.is_connected:
+            self._stands()
 
     async def close(self) -> None:
         """Disconnect. Who still waits for an answer is told that there will be none."""
