@@ -103,8 +103,6 @@ class Core(LivingStore):
 
     async def _open(self) -> None:
         loop = asyncio.get_running_loop()
-        # What an attempt that failed has found counts no more.
-        self._birth = ""
         known = await asyncio.to_thread(scripts)
         writer = Lane(self._place, known.writing, self._address, self._greet, writes=True)
         reader = Lane(self._place, lambda verbs: known.read, self._address, self._look, writes=False)
@@ -129,6 +127,8 @@ class Core(LivingStore):
         trouble: Exception = LateError(f"no answer within {limit:g} s")
         while True:
             try:
+                # What an attempt that failed has found counts no more.
+                self._birth = ""
                 async with asyncio.timeout_at(end):
                     await writer.connect()
                     return await writer.enter(0)
