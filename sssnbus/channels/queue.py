@@ -175,7 +175,8 @@ class Queue(Channel):
         """Move ready messages to the end of another queue, oldest first, all in one step; return them.
 
         They keep their ids and begin anew: no attempts are counted against them. The target is made if
-        need be, and takes them whatever its ``max_depth`` is. If cancelled, all have moved or none.
+        need be, and takes them whatever its ``max_depth`` is. If cancelled, all have moved or none. On NATS
+        each 1000 are a step.
 
         Args:
             target: The name of a queue in the same store.

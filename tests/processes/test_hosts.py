@@ -1,14 +1,17 @@
 """The same program on several hosts: a server on one, publishers, subscribers and workers on others."""
 
 import json
+import os
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.servers.hosts import Host, hosts
+from tests.servers.postgres import PostgresServer, programs
 from tests.servers.process import Server, free_port
 from tests.servers.redis import redis_server
 from tests.stores.nats.places import binary
@@ -74,6 +77,24 @@ def nats_words(folder: Path, address: str, port: int) -> list[str] | None:
     return None if program is None else [program, "-js", "-sd", str(folder), "-a", address, "-p", str(port)]
 
 
+def postgres_words(folder: Path, address: str, port: int) -> list[str] | None:
+    """Return what runs a PostgreSQL that other hosts may use."""
+    if programs() is None:
+        return None
+    server = PostgresServer(folder)
+    with (server.data / "pg_hba.conf").open("a") as rules:
+        rules.write("host all all all scram-sha-256\n")
+    return [*server.command, "-c", f"port={port}", "-c", f"listen_addresses={address}"]
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    """Give a folder that the user of any server may enter."""
+    with tempfile.TemporaryDirectory(prefix="sssnbus-hosts-") as name:
+        os.chmod(name, 0o755)
+        yield Path(name)
+
+
 @pytest.fixture(scope="module")
 def places() -> Iterator[list[Host]]:
     """Give a host for the server and two for programs."""
@@ -88,26 +109,38 @@ def run(host: Host, *words: str) -> "subprocess.Popen[str]":
 
 
 @pytest.mark.timeout(120)
-@pytest.mark.parametrize(("scheme", "words"), [("redis", redis_words), ("nats", nats_words)])
+@pytest.mark.parametrize(
+    ("place", "words"),
+    [
+        ("redis://{}:{}", redis_words),
+        ("nats://{}:{}", nats_words),
+        pytest.param(
+            f"postgresql://postgres:{PostgresServer.password}@{{}}:{{}}/postgres",
+            postgres_words,
+            marks=pytest.mark.torture,
+        ),
+    ],
+    ids=["redis", "nats", "postgresql"],
+)
 def test_one_program_on_several_hosts(
-    scheme: str, words: Callable[[Path, str, int], list[str] | None], places: list[Host], tmp_path: Path
+    place: str, words: Callable[[Path, str, int], list[str] | None], places: list[Host], folder: Path
 ) -> None:
     """Broadcast, queue and request go between hosts as they go between processes of one."""
     home, one, two = places
     port = free_port()
-    command = words(tmp_path, home.address, port)
+    command = words(folder, home.address, port)
     if command is None:
-        pytest.skip(f"there is no {scheme} server for this platform")
+        pytest.skip("there is no such server for this platform")
 
     def ready() -> bool:
         knock = home.command([sys.executable, "-c", KNOCK, home.address, str(port)])
         return subprocess.run(knock, capture_output=True, check=False).returncode == 0
 
-    server = Server(home.command(command), port, tmp_path / "server.log", ready)
+    server = Server(home.command(command), port, folder / "server.log", ready)
     server.start()
     running = {}
     try:
-        url = f"{scheme}://{home.address}:{port}"
+        url = place.format(home.address, port)
         for name, host, role in (
             ("listener", one, "listen"),
             ("worker of one", one, "work"),

@@ -21,6 +21,9 @@ _log = logging.getLogger(__name__)
 _REOPEN_EVERY: Final = 1.0
 """Seconds between two tries to connect anew when the client has given up."""
 
+_LOOKING: Final = 2.0
+"""Seconds for a look at a server that is back, before anything else is asked; then work goes on."""
+
 _DELIVERY: Final = "$JS.ACK."
 
 _SILENT: Final = "the server does not answer"
@@ -31,6 +34,9 @@ class Listener(Protocol):
 
     def deliver(self, message: Incoming, parts: list[str]) -> None: ...
     def control(self, message: Incoming) -> None: ...
+    async def look(self) -> None:
+        """See whether the server still has what it has delivered."""
+
     def resume(self) -> None: ...
 
 
@@ -53,6 +59,8 @@ class Connection:
         self._tasks: set[asyncio.Task[None]] = set()
         self._problem = _SILENT
         self._denied: BusError | None = None
+        self.refusal: BusError | None = None
+        """Why nothing more is asked, for good."""
 
     @property
     def up(self) -> bool:
@@ -128,7 +136,7 @@ class Connection:
         self._wire, self._inbox = wire, inbox
         # One that was cut within the greeting is on its way back.
         if wire.is_connected:
-            self._stands()
+            await self._came_up()
 
     async def close(self) -> None:
         """Disconnect. Who still waits for an answer is told that there will be none."""
@@ -168,15 +176,16 @@ class Connection:
 
     async def ready(self, deadline: float, write: str | None) -> None:
         """Wait for the connection; raise ``no_answer`` if it does not come in time."""
-        if self._up.is_set():
-            return
-        if self._closing:
-            raise self.no_answer(write)
-        try:
-            async with asyncio.timeout_at(deadline):
-                await self._up.wait()
-        except TimeoutError:
-            raise self.no_answer(write) from None
+        if not self._up.is_set():
+            if self._closing:
+                raise self.no_answer(write)
+            try:
+                async with asyncio.timeout_at(deadline):
+                    await self._up.wait()
+            except TimeoutError:
+                raise self.no_answer(write) from None
+        if self.refusal is not None:
+            raise self.refusal if write is None else self.no_answer(write)
 
     def no_answer(self, write: str | None) -> BusError:
         """Return the error for something that got no answer in time."""
@@ -254,6 +263,15 @@ class Connection:
 
     async def _came_up(self) -> None:
         self._denied = None
+        # First: what waits to be asked may be about messages that are there no more, or are others by now.
+        looks = [listener.look() for listener in self.listeners.values()]
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_LOOKING):
+                if any(
+                    isinstance(told, Lost) for told in await asyncio.gather(*looks, return_exceptions=True)
+                ):
+                    # It went down again.
+                    return
         self._stands()
         for listener in tuple(self.listeners.values()):
             listener.resume()
@@ -273,7 +291,6 @@ class Connection:
                 # Also without the file of certificates it is tried again.
                 _log.warning("%s", error)
                 continue
-            await self._came_up()
             return
 
     def _ended(self, task: "asyncio.Task[None]") -> None:

@@ -65,6 +65,11 @@ class Core(LivingStore):
         self._salt = randbits(12)
         self._writes = count(1)
 
+    def _check(self) -> None:
+        super()._check()
+        if self._link.refusal is not None:
+            raise self._link.refusal
+
     def _deadline(self, timeout: float | None = None) -> float:
         return self._link.deadline(timeout)
 
@@ -224,14 +229,17 @@ class Core(LivingStore):
         """Give back what is held; the rooms above add to it."""
         if self._keeper is not None:
             self._keeper.stop()
-        # The next one goes on from there, even if the clock has gone back.
-        there = await newest(self._link, self._names.records, self._names.ids, False, deadline)
-        if there is None or int(there.data) < self._id:
-            await self._link.request(self._names.ids, b"%d" % self._id, deadline=deadline)
+        refused = self._link.refusal is not None
+        if not refused:
+            # The next one goes on from there, even if the clock has gone back.
+            there = await newest(self._link, self._names.records, self._names.ids, False, deadline)
+            if there is None or int(there.data) < self._id:
+                await self._link.request(self._names.ids, b"%d" % self._id, deadline=deadline)
         await self._link.api(
             f"STREAM.PURGE.{self._names.records}",
             {"filter": self._names.owner(self.owner)},
             deadline=deadline,
+            early=refused,
         )
 
     def _let_go(self) -> None:

@@ -42,6 +42,9 @@ class Audience(Protocol):
     def missing(self) -> None:
         """Hear that the journal is not there any more."""
 
+    def set_back(self) -> None:
+        """Hear that the server has lost entries that were there."""
+
     def heard_of(self, owners: Iterable[str]) -> None:
         """Hear who claims here, and is alive therefore."""
 
@@ -86,9 +89,14 @@ class Journal:
         if self._tail is not None:
             self._tail.stop()
         self._history, self.applied = [], 0
-        on_gap, on_missing = self._audience.news, self._audience.missing
         tail = self._tail = Tail(
-            self._link, self._stream, 0, self._take, on_gap=on_gap, on_missing=on_missing
+            self._link,
+            self._stream,
+            0,
+            self._take,
+            on_gap=self._audience.news,
+            on_missing=self._audience.missing,
+            on_set_back=self._audience.set_back,
         )
         await tail.start(deadline)
         await tail.sync(deadline)

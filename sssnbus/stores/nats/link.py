@@ -65,6 +65,7 @@ class Link(Connection):
         *,
         deadline: float,
         write: str | None = None,
+        early: bool = False,
     ) -> Answer:
         """Return the answer to a request, asked again as often as the connection is lost.
 
@@ -74,14 +75,16 @@ class Link(Connection):
             headers: Its headers.
             deadline: When to give up, on the loop's clock.
             write: What it changes, for the error; None: nothing.
+            early: Ask while the connection is only being looked at, and not again if it is lost.
 
         Raises:
+            Lost: an early request lost its connection.
             Nobody: nobody takes this subject.
             OutcomeUnknown: a write was sent, and nobody knows what became of it.
             StoreUnavailable: it was not sent, or changes nothing.
         """
         return await self._ask(
-            lambda reply: self._wire.post(subject, payload, reply, headers), deadline, write
+            lambda reply: self._wire.post(subject, payload, reply, headers), deadline, write, early=early
         )
 
     async def publish(self, packets: Sequence[Packet], *, deadline: float, write: str) -> Answer:
@@ -101,13 +104,21 @@ class Link(Connection):
         return await self._ask(post, deadline, write)
 
     async def api(
-        self, verb: str, body: Mapping[str, Any] | None = None, *, deadline: float, write: str | None = None
+        self,
+        verb: str,
+        body: Mapping[str, Any] | None = None,
+        *,
+        deadline: float,
+        write: str | None = None,
+        early: bool = False,
     ) -> dict[str, Any]:
         """Return what JetStream answers to one of its own requests; raise what it refuses."""
         payload = b"" if body is None else to_json(body)
         while True:
             try:
-                answer = await self.request(f"$JS.API.{verb}", payload, deadline=deadline, write=write)
+                answer = await self.request(
+                    f"$JS.API.{verb}", payload, deadline=deadline, write=write, early=early
+                )
                 return check(from_json(answer.message.data), self.url)
             except Nobody:
                 await self.pause(deadline)
@@ -147,12 +158,14 @@ class Link(Connection):
         deadline: float,
         write: str | None,
         many: list[Incoming] | None = None,
+        early: bool = False,
     ) -> Answer:
         """Post something with a subject for its answer until there is one."""
         loop = asyncio.get_running_loop()
         sent = 0
         while True:
-            await self.ready(deadline, write if sent else None)
+            if not early:
+                await self.ready(deadline, write if sent else None)
             future: asyncio.Future[Incoming] = loop.create_future()
             token = self._waiters.expect(teller(future), self._soon(deadline), many)
             try:
@@ -160,6 +173,8 @@ class Link(Connection):
                 sent += 1
                 message = await future
             except Lost:
+                if early:
+                    raise
                 continue
             except TimeoutError:
                 # Perhaps there is time to ask once more.

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from secrets import token_hex
 from typing import Any
 
-from sssnbus.errors import ChannelKindMismatch, IncompatibleStore, MessageCorrupt
+from sssnbus.errors import ChannelKindMismatch, IncompatibleStore, MessageCorrupt, StoreReplaced
 from sssnbus.stored import Stored
 from sssnbus.stores.base import DEAD, Catalogue, Counts, Kind, LogInfo, News, Usage
 from sssnbus.stores.nats import stream
@@ -179,6 +179,7 @@ class Logbook(Hints, Catalogue):
                 log.direct,
                 lambda: self._tell(News(name, [])),
                 lambda: self._forget(log),
+                self._was_set_back,
                 self._dead.__contains__,
                 self._dead.difference_update,
             )
@@ -207,6 +208,11 @@ class Logbook(Hints, Catalogue):
             log.mirror = None
         self._tell()
 
+    def _was_set_back(self) -> None:
+        """Do nothing more: places that were seen are given again, or were."""
+        self._link.refusal = StoreReplaced(self.url, "set back or replaced by another")
+        self._tell()
+
     async def _follow(self, log: Log) -> None:
         """Hear of news in a log, if anybody wants to hear; a queue is followed when it is first used."""
         if not self._watchers or log.tail is not None or "!" in log.name:
@@ -232,6 +238,8 @@ class Logbook(Hints, Catalogue):
                 take,
                 on_gap=self._tell,
                 on_missing=lambda: self._forget(log),
+                on_set_back=self._was_set_back,
+                incarnation=log.incarnation,
             )
             await tail.start(deadline)
         except BaseException:

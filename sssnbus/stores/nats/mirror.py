@@ -49,6 +49,7 @@ class Mirror:
         direct: bool,
         on_news: Callable[[], None],
         on_missing: Callable[[], None],
+        on_set_back: Callable[[], None],
         is_dead: Callable[[str], bool],
         heard_of: Callable[[Iterable[str]], None],
     ) -> None:
@@ -62,6 +63,7 @@ class Mirror:
             direct: Whether the server answers for single messages at once.
             on_news: Called when somebody else may have made something ready.
             on_missing: Called when the queue is not there any more.
+            on_set_back: Called when the server has lost some of what was there.
             is_dead: Says whether an owner of leases is known to be gone.
             heard_of: Called with owners that are not gone.
         """
@@ -75,9 +77,17 @@ class Mirror:
         )
         self._link, self._names, self._log = link, names, log
         self._stream = names.stream(log)
-        self.news, self.missing, self.heard_of = on_news, on_missing, heard_of
+        self.news, self.missing, self.set_back, self.heard_of = on_news, on_missing, on_set_back, heard_of
         self.messages = Tail(
-            link, self._stream, 0, self._take, headers_only=True, on_gap=on_news, on_missing=on_missing
+            link,
+            self._stream,
+            0,
+            self._take,
+            headers_only=True,
+            on_gap=on_news,
+            on_missing=on_missing,
+            on_set_back=on_set_back,
+            incarnation=incarnation,
         )
         self.bodies = Reader(link, self._stream, direct, self.table.next_to)
         self.own: set[str] = set()

@@ -130,6 +130,9 @@ class Hints(Shelf, Wakeups):
 
         It also looks whether stores that hold leases here are still open.
         """
+        if self._link.refusal is not None:
+            # Who reads is told.
+            return True
         return await self._do(self._has_changed)
 
     _rung = True

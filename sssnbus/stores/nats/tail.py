@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from sssnbus.errors import BusError, StoreUnavailable
 from sssnbus.stores.nats.failure import Absent, Missing
+from sssnbus.stores.nats.fetch import stamp_of
 from sssnbus.stores.nats.link import Link
 from sssnbus.stores.nats.wire import Incoming
 
@@ -21,6 +22,12 @@ _LOOK: Final = 0.02
 
 _PATIENCE: Final = 2.0
 """Seconds without a delivery that is due after which the tail is begun anew."""
+
+_SETTLING: Final = 5.0
+"""Seconds that the new leader of a cluster gets to come as far as the last one was."""
+
+_SAME: Final = 0.001
+"""Seconds by which two readings of one time of the server may differ."""
 
 Take = Callable[[Incoming, int, float], None]
 """Gets a message, its sequence and when the server stored it."""
@@ -39,6 +46,8 @@ class Tail:
         headers_only: bool = False,
         on_gap: Callable[[], None] | None = None,
         on_missing: Callable[[], None] | None = None,
+        on_set_back: Callable[[], None] | None = None,
+        incarnation: str | None = None,
     ) -> None:
         """Make a tail; ``start`` begins it.
 
@@ -50,11 +59,16 @@ class Tail:
             headers_only: Leave the bodies where they are.
             on_gap: Called when the tail was interrupted and goes on, so that news may be late.
             on_missing: Called when the stream is not there any more; the tail has ended then.
+            on_set_back: Called when the server has lost messages that were there; the tail has ended then.
+            incarnation: Which stream of that name it is, if there may be others one day.
         """
         self.position = after
         """The newest sequence that was taken, or is known to need no taking."""
         self._link, self._stream, self._take = link, stream, take
         self._headers_only, self._on_gap, self._on_missing = headers_only, on_gap, on_missing
+        self._on_set_back, self._incarnation = on_set_back, incarnation
+        self._newest = (0, 0.0)
+        """The last message that was delivered, and when the server stored it."""
         self._name = ""
         self._next = 1
         self._alone: asyncio.TimerHandle | None = None
@@ -139,9 +153,10 @@ class Tail:
             self._restart()
             return
         self._next += 1
-        sequence = int(parts[3])
+        sequence, stamp = int(parts[3]), int(parts[5]) / 1e9
+        self._newest = sequence, stamp
         if sequence > self.position:
-            self._take(message, sequence, int(parts[5]) / 1e9)
+            self._take(message, sequence, stamp)
         self._reach(sequence)
 
     def control(self, message: Incoming) -> None:
@@ -159,12 +174,56 @@ class Tail:
             # Flow control; if it is lost the tail starts again with the connection.
             self._link.send(answer)
 
+    async def look(self) -> None:
+        await self._look(self._link.deadline(), early=True)
+
     def resume(self) -> None:
         self._restart()
 
     async def _last(self, deadline: float) -> int:
-        info = await self._link.api(f"STREAM.INFO.{self._stream}", deadline=deadline)
-        return int(info["state"]["last_seq"])
+        return int((await self._info(deadline))["state"]["last_seq"])
+
+    async def _info(self, deadline: float, early: bool = False) -> dict[str, Any]:
+        info = await self._link.api(f"STREAM.INFO.{self._stream}", deadline=deadline, early=early)
+        metadata = info["config"].get("metadata") or {}
+        if self._incarnation not in (None, metadata.get("incarnation")):
+            raise Missing(0, "it was dropped and declared anew")
+        return info
+
+    async def _look(self, deadline: float, early: bool = False) -> None:
+        """End if the server has lost what was taken here: it is gone, or something else is in its place.
+
+        It may have come back with an older state, as after a power cut, and others may have written since.
+        To go on would pass over what they wrote in the same places.
+        """
+        info = await self._info(deadline, early)
+        if int(info["config"].get("num_replicas", 1)) > 1:
+            info = await self._settled(info, deadline, early)
+        if int(info["state"]["last_seq"]) < self.position or await self._has_changed(deadline, early):
+            self._ended = True
+            if self._on_set_back is not None:
+                self._on_set_back()
+
+    async def _settled(self, info: dict[str, Any], deadline: float, early: bool) -> dict[str, Any]:
+        """Give the new leader of a cluster some time to come as far as the last one was."""
+        loop = asyncio.get_running_loop()
+        end = loop.time() + _SETTLING
+        while int(info["state"]["last_seq"]) < self.position and loop.time() < end:
+            await asyncio.sleep(_LOOK)
+            info = await self._info(deadline, early)
+        return info
+
+    async def _has_changed(self, deadline: float, early: bool) -> bool:
+        """Return whether another message is where the newest one was. That one may have been removed."""
+        sequence, stamp = self._newest
+        if not sequence:
+            return False
+        verb = f"STREAM.MSG.GET.{self._stream}"
+        try:
+            answer = await self._link.api(verb, {"seq": sequence}, deadline=deadline, early=early)
+        except Absent:
+            return False
+        return abs(stamp_of(answer["message"]["time"]) - stamp) > _SAME
 
     async def _following(self, deadline: float) -> int | None:
         """Return the first sequence that is there behind the position."""
@@ -219,6 +278,9 @@ class Tail:
         try:
             while not self._ended:
                 try:
+                    await self._look(self._link.deadline())
+                    if self._ended:
+                        return
                     await self.start(self._link.deadline())
                     break
                 except Missing:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from sssnbus.errors import NotStarted
 from sssnbus.stored import Draft, Stored
 from sssnbus.stores.base import Kind, Selection
+from sssnbus.stores.nats.append import MAX_BATCH
 from sssnbus.stores.nats.change import ACK, CLAIM, GONE, RELEASE, Change
 from sssnbus.stores.nats.logbook import Log
 from sssnbus.stores.nats.queue import MOVING, Queues
@@ -20,9 +21,16 @@ class Transfers(Queues):
         """Move messages to the end of another declared log, oldest first, with their ids.
 
         They are held, stored in the target, then removed: a crash in between leaves them in both, and
-        moving them again makes them one. At most 1000 move at once.
+        moving them again makes them one. At most 1000 go together; those of an earlier step stay moved if a
+        later one fails.
         """
-        return await self._do(self._transfer, source, target, limit, select)
+        moved: list[Stored] = []
+        while True:
+            count = min(limit - len(moved), MAX_BATCH)
+            step = await self._do(self._transfer, source, target, count, select)
+            moved += step
+            if len(step) < MAX_BATCH:
+                return moved
 
     async def _transfer(self, source: str, target: str, limit: int, select: Selection | None) -> list[Stored]:
         deadline = self._deadline()
@@ -32,8 +40,8 @@ class Transfers(Queues):
         if origin is None or limit <= 0:
             return []
         if origin.kind is Kind.QUEUE:
-            return await self._move_ready(origin, there, min(limit, 1000), select, deadline)
-        return await self._move_all(origin, there, min(limit, 1000), select, deadline)
+            return await self._move_ready(origin, there, limit, select, deadline)
+        return await self._move_all(origin, there, limit, select, deadline)
 
     async def _move_ready(
         self, origin: Log, there: Log, limit: int, select: Selection | None, deadline: float

@@ -12,11 +12,13 @@ class Logbook(Core, Catalogue):
 
     async def declare(self, log: str, kind: Kind) -> Kind:
         known = await self._read("A declaration", sql.KIND, log)
-        if known:
-            return Kind(known[0][0])
-        recorded: str = await self._write(
-            Call("A declaration", sql.DECLARE, lambda _: [log, kind.value], lambda rows: rows[0][0])
-        )
+        if not known:
+            await self._write(
+                Call("A declaration", sql.DECLARE, lambda _: [log, kind.value], lambda rows: None)
+            )
+            return await self.declare(log, kind)
+        recorded, number = known[0]
+        self._marks.know(log, number)
         return Kind(recorded)
 
     async def logs(self, prefix: str = "") -> list[LogInfo]:

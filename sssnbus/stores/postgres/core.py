@@ -20,6 +20,7 @@ from sssnbus.stores.postgres.keeper import Keeper
 from sssnbus.stores.postgres.lane import Identity, Lane
 from sssnbus.stores.postgres.link import PAUSE, Connection, Link
 from sssnbus.stores.postgres.listener import Listener
+from sssnbus.stores.postgres.marks import Marks
 from sssnbus.stores.postgres.operation import Operation, moment_of
 from sssnbus.stores.postgres.place import Place
 from sssnbus.stores.postgres.reader import Reader
@@ -61,10 +62,16 @@ class Core(LivingStore):
         self._moment = partial(moment_of, self._clock)
         self._entering: asyncio.Task[None] | None = None
         self._identity = Identity()
+        self._marks = Marks(place, self._identity)
         self._holds: Holds[At] = Holds()
         self._disowned = Disowned()
         self._hand = Hand(self._holds, self._disowned, self._clock)
         self._apart: set[Link] = set()
+
+    def _check(self) -> None:
+        super()._check()
+        if self._marks.error is not None:
+            raise self._marks.error
 
     async def _read(self, what: str, statement: str, *args: Any) -> list[Any]:
         """Run a statement that changes nothing. It sees everything committed."""
@@ -97,17 +104,18 @@ class Core(LivingStore):
 
     async def _open(self) -> None:
         place = self._place
-        links = Link(place, place.dsn, "writer"), Link(place, place.dsn, "worker")
+        greet = self._marks.check
+        links = Link(place, place.dsn, "writer", greet), Link(place, place.dsn, "worker", greet)
         try:
             self.durability = await self._begin(links[0])
         except BaseException:
             links[0].end()
             raise
-        self._reader = Reader(place)
+        self._reader = Reader(place, greet)
         self._log_lane, self._work_lane = (
             Lane(place, link, self._identity, self._moment, self._enter) for link in links
         )
-        self._listener = Listener(place, self._identity)
+        self._listener = Listener(place, self._identity, self._marks)
         # Its thread must not keep a store alive that nobody else holds any more.
         missed = WeakMethod(self._missed)
         self._keeper = Keeper(

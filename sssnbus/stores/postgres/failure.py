@@ -134,7 +134,7 @@ def from_connecting(exc: BaseException, url: str, seconds: float) -> BusError:
         return exc
     if isinstance(exc, TimeoutError):
         return StoreUnavailable(
-            f"Store {url} did not answer within {seconds:.3g} s. Check that it runs, and the address."
+            f"Store {url} did not answer within {round(seconds, 2):g} s. Check that it runs, and the address."
         )
     if isinstance(exc, ssl.SSLCertVerificationError):
         reason = exc.verify_message

@@ -10,6 +10,7 @@ from sssnbus.stores.postgres import letter
 from sssnbus.stores.postgres.failure import Lost
 from sssnbus.stores.postgres.lane import Identity
 from sssnbus.stores.postgres.link import Connection, Link
+from sssnbus.stores.postgres.marks import Marks
 from sssnbus.stores.postgres.place import Place
 from sssnbus.stores.watchers import Ring, Take, Watchers
 
@@ -30,8 +31,8 @@ _LISTENING: Final = (
 class Listener:
     """Rings watchers when other stores have written."""
 
-    def __init__(self, place: Place, identity: Identity) -> None:
-        self._place, self._identity = place, identity
+    def __init__(self, place: Place, identity: Identity, marks: Marks) -> None:
+        self._place, self._identity, self._marks = place, identity, marks
         self.watchers = Watchers()
         self._task: asyncio.Task[None] | None = None
         self._link: Link | None = None
@@ -101,6 +102,12 @@ class Listener:
 
     async def _greet(self, connection: Connection) -> None:
         self._again.clear()
+        try:
+            await self._marks.check(connection)
+        except BusError:
+            # Who looks is told.
+            self.watchers.tell()
+            raise
         connection.add_termination_listener(self._terminated)
         self._bell = await connection.fetchval(self._place.text(_BELL))
         await connection.add_listener(self._bell, self._notified)
@@ -118,4 +125,6 @@ class Listener:
     def _notified(self, connection: Connection, pid: int, channel: str, payload: Any) -> None:
         owner, news = letter.read(payload)
         if owner != str(self._identity.number):
+            if news is not None and news.messages:
+                self._marks.see(news.log, news.messages[-1].sequence, news.messages[-1].id)
             self.watchers.tell(news)

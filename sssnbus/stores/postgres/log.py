@@ -45,6 +45,11 @@ class Logs(Core, LogStore, ByID):
         placed: list[Placed] = await self._log_lane.perform(
             Append(drafts, max_depth, self._identity), timeout
         )
+        newest = {
+            draft.channel: place for draft, place in zip(drafts, placed, strict=True) if not place.duplicate
+        }
+        for log, place in newest.items():
+            self._marks.see(log, place.sequence, place.id)
         return placed
 
     async def read(
@@ -57,12 +62,17 @@ class Logs(Core, LogStore, ByID):
             rows = await self._read("A read", sql.PAGE, log, *bounds)
         if not rows:
             return Page([], 0, 0, max(after, 0))
-        floor, last, end = tuple(rows[0])[:3]
-        messages = [Stored._make(tuple(row)[3:]) for row in rows if row[3] is not None]
+        number, floor, last, end = tuple(rows[0])[:4]
+        messages = [Stored._make(tuple(row)[4:]) for row in rows if row[4] is not None]
+        self._marks.know(log, number)
+        if messages:
+            self._marks.see(log, messages[-1].sequence, messages[-1].id)
         return Page.of(messages, floor, last, after=after, limit=limit, end=end).only(topics)
 
     async def last(self, logs: Sequence[str]) -> dict[str, int]:
         rows = await self._read("A read", sql.LAST, list(logs))
+        for name, _, number in rows:
+            self._marks.know(name, number)
         return dict.fromkeys(logs, 0) | {row[0]: row[1] for row in rows}
 
     async def locate(self, log: str, time: float) -> int:

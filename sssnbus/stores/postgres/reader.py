@@ -1,12 +1,12 @@
 """Reads: a few connections that see everything committed, and never wait for writes."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final
 
 from sssnbus.errors import BusError, ClosedError, StoreTimeout, StoreUnavailable
 from sssnbus.stores.postgres.failure import Lost, from_server, is_again, is_stale
-from sssnbus.stores.postgres.link import Link
+from sssnbus.stores.postgres.link import Connection, Link
 from sssnbus.stores.postgres.place import Place
 
 MOST: Final = 4
@@ -19,8 +19,8 @@ _TRIES: Final = 3
 class Reader:
     """Runs statements that change nothing, so that any of them can be run again."""
 
-    def __init__(self, place: Place) -> None:
-        self._place = place
+    def __init__(self, place: Place, greet: Callable[[Connection], Awaitable[None]]) -> None:
+        self._place, self._greet = place, greet
         self._free: list[Link] = []
         self._links: list[Link] = []
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -87,6 +87,6 @@ class Reader:
             self._free.append(link)
 
     def _add(self) -> Link:
-        link = Link(self._place, self._place.dsn, "reader")
+        link = Link(self._place, self._place.dsn, "reader", self._greet)
         self._links.append(link)
         return link

@@ -95,6 +95,9 @@ class Bells(Core, Wakeups):
         It goes by the batch numbers of the others, and by how many have ever come: who came, wrote and left
         in between has no number any more.
         """
+        if self._marks.error is not None:
+            # Who reads is told.
+            return True
         rows = await self._read("A look", sql.CHANGES, self._identity.number)
         before, self._changes = self._changes, str(rows[0][0])
         return before != self._changes

@@ -45,13 +45,14 @@ RENEW: Final = "SELECT {schema}.renew($1, $2, $3, $4, $5)"
 # Reads: each is one statement, so it sees one moment.
 
 PAGE: Final = (
-    f"SELECT l.floor, l.last, least($3, l.last), {_MESSAGE} FROM {{schema}}.log l LEFT JOIN LATERAL ("
-    "SELECT * FROM {schema}.message x WHERE x.position > {schema}.position_of(l.number, $2)"
+    f"SELECT l.number, l.floor, l.last, least($3, l.last), {_MESSAGE} FROM {{schema}}.log l"
+    " LEFT JOIN LATERAL (SELECT * FROM {schema}.message x"
+    " WHERE x.position > {schema}.position_of(l.number, $2)"
     " AND x.position <= {schema}.position_of(l.number, least($3, l.last))"
     " ORDER BY x.position LIMIT $4) m ON true WHERE l.name = $1 ORDER BY m.position"
 )
 PAGE_ON_TOPICS: Final = (
-    f"SELECT l.floor, l.last, {{schema}}.sequence_of(w.high), {_MESSAGE} FROM {{schema}}.log l"
+    f"SELECT l.number, l.floor, l.last, {{schema}}.sequence_of(w.high), {_MESSAGE} FROM {{schema}}.log l"
     # Of no row there is no smallest, and least() passes over NULL.
     " CROSS JOIN LATERAL (SELECT least({schema}.position_of(l.number, least($3, l.last)),"
     " min(y.position) + $5) AS high FROM {schema}.message y"
@@ -61,13 +62,13 @@ PAGE_ON_TOPICS: Final = (
     " WHERE x.position > {schema}.position_of(l.number, $2) AND x.position <= w.high AND x.topic ~ $6"
     " ORDER BY x.position LIMIT $4) m ON true WHERE l.name = $1 ORDER BY m.position"
 )
-LAST: Final = "SELECT name, last FROM {schema}.log WHERE name = ANY ($1)"
+LAST: Final = "SELECT name, last, number FROM {schema}.log WHERE name = ANY ($1)"
 LOCATE: Final = "SELECT {schema}.locate($1, $2)"
 FIND: Final = (
     f"SELECT {_MESSAGE} FROM {{schema}}.log l JOIN {{schema}}.message m ON m.log = l.number"
     " WHERE l.name = $1 AND m.id = $2"
 )
-KIND: Final = "SELECT kind FROM {schema}.log WHERE name = $1"
+KIND: Final = "SELECT kind, number FROM {schema}.log WHERE name = $1"
 PEEK: Final = (
     f"SELECT l.kind, {_MESSAGE} FROM {{schema}}.log l LEFT JOIN LATERAL ("
     "SELECT x.* FROM {schema}.job j JOIN {schema}.message x ON x.position = j.position"

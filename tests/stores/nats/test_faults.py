@@ -440,23 +440,30 @@ async def test_closing_after_the_server_died(server: Server, caplog: pytest.LogC
 
 
 async def test_full_server(tmp_path: Path) -> None:
-    """A server without room refuses what is new and keeps what was stored (row 21)."""
+    """A server without room refuses what is new, acks too, and keeps what was stored (row 21)."""
     server = server_in(tmp_path, jetstream="max_file_store: 300KB")
     server.start()
     try:
         store = await opened(store_at(server.port))
+        await store.append([draft("q", 1)])
+        (held,) = (await store.claim("q", worker="w", lease=60)).leases
+        ack = Ack(held.stored.sequence, held.token)
         stored = 0
 
-        async def fill() -> None:
+        async def fill(size: int) -> None:
             nonlocal stored
             while True:
-                await store.append([draft("a", stored, headers=b"x" * 10_000)])
+                await store.append([draft("a", stored, headers=b"x" * size)])
                 stored += 1
 
+        for size in (10_000, 100):
+            with pytest.raises(StoreFull):
+                await fill(size)
         with pytest.raises(StoreFull):
-            await fill()
+            await store.settle("q", [ack])
         assert await values(store, "a") == list(range(stored))
         await store.trim("a", upto=stored)
+        assert await retried(lambda: store.settle("q", [ack])) == [True]
         await retried(lambda: store.append([draft("a", "again")]))
         await store.aclose()
     finally:

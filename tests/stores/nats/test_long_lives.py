@@ -130,3 +130,17 @@ async def test_a_loop_that_ends() -> None:
         link.task.cancel()
         with pytest.raises(OutcomeUnknown):
             await asyncio.wait_for(answer, 10)
+
+
+async def test_never_closed(place: StoreFactory) -> None:
+    """A store that nobody closes is told of, and its thread ends."""
+    store = place()
+    assert isinstance(store, NATSStore)
+    await store.open()
+    keeper = store._keeper
+    assert keeper is not None
+    with pytest.warns(ResourceWarning, match="never closed"):
+        store.__del__()
+    await asyncio.to_thread(keeper.join, 10.0)
+    assert not keeper._thread.is_alive()
+    await store.aclose()

@@ -6,8 +6,10 @@ from contextlib import suppress
 import pytest
 
 from sssnbus import Bus, ChannelMessage
-from sssnbus.errors import StoreError, StoreReset
+from sssnbus.errors import StoreError, StoreReplaced, StoreReset
+from sssnbus.stores.base import Kind
 from tests.servers.postgres import PostgresServer
+from tests.servers.proxy import Proxy
 from tests.stores.postgres.tools import Site, draft, opened, until
 
 
@@ -135,6 +137,60 @@ async def test_lost_data(site: Site) -> None:
             await other.append([draft("events")])
             with pytest.raises(StoreReset, match="lost data or was replaced"):
                 await asyncio.wait_for(reading, 20)
+
+
+async def test_failover_that_lost_messages(site: Site) -> None:
+    """Who has seen what a failover lost is told, also if others have written in its places by then."""
+    async with (
+        Proxy("127.0.0.1", site.port) as proxy,
+        Bus(site.url(proxy.port)) as here,
+        Bus(site.url()) as there,
+    ):
+        events = here.broadcast("events")
+        async with events.subscribe("r", start="earliest") as subscription:
+            await there.broadcast("events").write_many("me", [1, 2, 3])
+            assert data([await anext(subscription) for _ in range(3)]) == [1, 2, 3]
+            proxy.cut()
+            await site.run("DELETE FROM {schema}.message WHERE {schema}.sequence_of(position) > 1")
+            await site.run("UPDATE {schema}.log SET last = 1 WHERE name = 'events'")
+            await there.broadcast("events").write_many("me", [12, 13, 14])
+            proxy.mend()
+            with pytest.raises(StoreReplaced):
+                await asyncio.wait_for(anext(subscription), 20)
+        with pytest.raises(StoreReplaced):
+            await events.read("me")
+
+
+async def test_writer_over_a_failover(site: Site) -> None:
+    """One who only writes notices that a failover has lost what it wrote, and writes nothing over it."""
+    async with Proxy("127.0.0.1", site.port) as proxy, opened(site, proxy.port) as store:
+        await store.append([draft("events"), draft("events")])
+        proxy.cut()
+        await site.run("DELETE FROM {schema}.message WHERE {schema}.sequence_of(position) > 1")
+        await site.run("UPDATE {schema}.log SET last = 1 WHERE name = 'events'")
+        proxy.mend()
+        for _ in range(2):
+            with pytest.raises(StoreReplaced):
+                await store.append([draft("events")])
+
+
+async def test_failover_that_lost_nothing(site: Site) -> None:
+    """What was removed meanwhile, or dropped and declared anew, is no loss."""
+    async with (
+        Proxy("127.0.0.1", site.port) as proxy,
+        opened(site, proxy.port) as store,
+        opened(site) as other,
+    ):
+        for log in ("events", "jobs"):
+            await other.append([draft(log), draft(log)])
+            assert (await store.read(log, after=0, limit=9)).last == 2
+        proxy.cut()
+        await other.trim("events", upto=2)
+        await other.drop("jobs")
+        await other.declare("jobs", Kind.QUEUE)
+        proxy.mend()
+        assert await store.last(["events", "jobs"]) == {"events": 2, "jobs": 0}
+        assert [place.sequence for place in await store.append([draft("events"), draft("jobs")])] == [3, 1]
 
 
 async def test_lost_namespace(site: Site) -> None:

@@ -1,0 +1,85 @@
+"""A server that comes back with an older state: what it had acknowledged since then is lost."""
+
+import asyncio
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from sssnbus import Bus
+from sssnbus.errors import StoreReplaced
+from sssnbus.stores.nats import NATSStore
+from tests.servers.process import Server
+from tests.stores.nats.places import binary, server_in, url_of
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[Server]:
+    """Give a server of the test's own."""
+    if binary() is None:
+        pytest.skip("there is no nats-server for this platform")
+    server = server_in(tmp_path)
+    server.start()
+    yield server
+    server.stop()
+
+
+async def write(bus: Bus, channel: str, numbers: range) -> None:
+    """Write to a broadcast channel or to a queue."""
+    where = bus.work_queue("jobs") if channel == "jobs" else bus.broadcast("events")
+    await where.write_many("me", list(numbers))
+
+
+async def write_elsewhere(folder: Path, place: str, port: int, channel: str, numbers: range) -> None:
+    """Write to a copy of a server's files, by a server that those who know the first one do not meet."""
+    server = server_in(folder)
+    await asyncio.to_thread(server.start)
+    async with Bus(place.replace(f":{port}", f":{server.port}")) as bus:
+        await write(bus, channel, numbers)
+    await asyncio.to_thread(server.stop)
+
+
+@pytest.mark.parametrize(("channel", "over"), [("jobs", 0), ("events", 9)], ids=["behind", "written over"])
+async def test_set_back(server: Server, tmp_path: Path, channel: str, over: int) -> None:
+    """Who follows a channel is told that some of it was lost, also if others have filled its places."""
+    place, files, older = url_of(server), tmp_path / "js", tmp_path / "older"
+    async with Bus(place) as bus:
+        events, jobs = bus.broadcast("events"), bus.work_queue("jobs")
+        store = await bus.store()
+        assert isinstance(store, NATSStore)
+        async with events.subscribe("s") as subscription:
+            await write(bus, channel, range(2))
+            await asyncio.to_thread(server.stop)
+            await asyncio.to_thread(shutil.copytree, files, older / "js")
+            await asyncio.to_thread(server.start)
+            # By another one: what is written here is handed out before the server delivers it.
+            async with Bus(place) as other:
+                await write(other, channel, range(2, 5))
+            if channel == "events":
+                assert [(await anext(subscription)).content.data for _ in range(5)] == list(range(5))
+            else:
+                for message in await jobs.read("w", exclusive=True, limit=9):
+                    await jobs.acknowledge("w", [message.id])
+            await asyncio.to_thread(server.kill)
+            if over:
+                await write_elsewhere(older, place, server.port, channel, range(over))
+            await asyncio.to_thread(shutil.rmtree, files)
+            (older / "js").rename(files)
+            await asyncio.to_thread(server.start)
+            with pytest.raises(StoreReplaced):
+                async with asyncio.timeout(20):
+                    await anext(subscription)
+        with pytest.raises(StoreReplaced):
+            await jobs.read("w", exclusive=True)
+        with pytest.raises(StoreReplaced):
+            await events.write("me", 1)
+    async with Bus(place) as again:
+        there = await again.store()
+        assert isinstance(there, NATSStore)
+        assert not await there.alive(store.owner), "what it held is free"
+        if channel == "jobs":
+            left = await again.work_queue("jobs").read("w", exclusive=True, limit=99)
+        else:
+            left = await again.broadcast("events").read("c", limit=99)
+        assert [message.content.data for message in left] == [0, 1, *range(over)]
