@@ -11,6 +11,7 @@ import pytest
 # Loaded here, not by the first write of a test: what blocks the loop is looked for, and loading reads files.
 import sssnbus.message  # noqa: F401
 from sssnbus.stores.redis import RedisStore
+from tests.servers.process import Server
 from tests.servers.redis import private_server, redis_server
 from tests.stores.redis.tools import opened
 
@@ -45,6 +46,15 @@ def folder(tmp_path: Path) -> Path:
     if redis_server() is None:
         pytest.skip("there is no redis-server for this platform")
     return tmp_path / "redis"
+
+
+@pytest.fixture
+def server(folder: Path) -> Iterator[Server]:
+    """Give a private server that a test may kill; it keeps what it has acknowledged."""
+    server = private_server(folder, "--appendonly", "yes", "--appendfsync", "always")
+    server.start()
+    yield server
+    server.stop()
 
 
 @pytest.fixture

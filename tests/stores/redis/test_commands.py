@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.cli.tools import COMMAND, NOTHING, Run, done, environment, inside
-from tests.servers.redis import private_server
+from tests.servers.process import Server
 
 
 @pytest.fixture(autouse=True)
@@ -64,20 +64,15 @@ def test_the_whole(cli: Run) -> None:
     assert (refused.code, refused.out) == (1, "")
 
 
-def test_doctor(cli: Run, folder: Path) -> None:
+def test_doctor(cli: Run, server: Server) -> None:
     """The doctor says what the store survives, by the settings of its server."""
     said = cli("doctor")
     assert said.code == 0
     assert "survives nothing" in said.out
-    server = private_server(folder, "--appendonly", "yes", "--appendfsync", "always")
-    server.start()
-    try:
-        found = inside("--url", f"redis://127.0.0.1:{server.port}", "doctor", "--json")
-        levels = {each["subject"]: each["level"] for each in map(json.loads, found.lines)}
-        assert "survives a power cut" in found.out
-        assert levels["durability"] == "ok"
-    finally:
-        server.stop()
+    found = inside("--url", f"redis://127.0.0.1:{server.port}", "doctor", "--json")
+    levels = {each["subject"]: each["level"] for each in map(json.loads, found.lines)}
+    assert "survives a power cut" in found.out
+    assert levels["durability"] == "ok"
 
 
 def test_a_pipe_to_a_file_and_back(cli: Run, url: str, tmp_path: Path) -> None:

@@ -18,19 +18,10 @@ from tests.stores.redis.tools import client, draft, opened, until
 
 
 @pytest.fixture
-def server(folder: Path) -> Iterator[Server]:
-    """Give a private server that keeps what it is told."""
-    server = private_server(folder / "first", "--appendonly", "yes", "--appendfsync", "always")
-    server.start()
-    yield server
-    server.stop()
-
-
-@pytest.fixture
 def replica(folder: Path, server: Server) -> Iterator[Server]:
-    """Give another one that copies it."""
+    """Give another private server that copies the first one."""
     options = ("--appendonly", "yes", "--replicaof", "127.0.0.1", str(server.port))
-    replica = private_server(folder / "second", *options)
+    replica = private_server(folder / "replica", *options)
     replica.start()
     yield replica
     # One that is still copying would not end for seconds, and has nothing to save.

@@ -33,15 +33,6 @@ from tests.stores.redis.tools import client, draft, line, opened, program, until
 
 
 @pytest.fixture
-def server(folder: Path) -> Iterator[Server]:
-    """Give a private server that keeps what it is told."""
-    server = private_server(folder, "--appendonly", "yes", "--appendfsync", "always")
-    server.start()
-    yield server
-    server.stop()
-
-
-@pytest.fixture
 def forgetful(folder: Path) -> Iterator[Server]:
     """Give a private server that keeps nothing."""
     server = private_server(folder)

@@ -2,8 +2,6 @@
 
 import asyncio
 import logging
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -11,20 +9,10 @@ from sssnbus import Bus
 from sssnbus.message import ChannelMessage
 from tests.servers.process import Server
 from tests.servers.proxy import Proxy
-from tests.servers.redis import private_server
 from tests.stores.redis.tools import draft, opened
 
 GUARD = 20.0
 """Seconds after which a test fails; the stores here would wait for a minute."""
-
-
-@pytest.fixture
-def server(folder: Path) -> Iterator[Server]:
-    """Give a private server that keeps what it is told."""
-    server = private_server(folder, "--appendonly", "yes", "--appendfsync", "always")
-    server.start()
-    yield server
-    server.stop()
 
 
 @pytest.mark.parametrize("how", ["black hole", "killed"])

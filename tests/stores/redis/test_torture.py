@@ -5,7 +5,6 @@ import os
 import random
 import time
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -14,21 +13,11 @@ from tests.processes.actor import QUEUE
 from tests.processes.crew import Crew, crew_at
 from tests.processes.test_torture import BATCH, CONCURRENCY, DRAIN, Torture, drain
 from tests.servers.process import Server
-from tests.servers.redis import private_server
 
 SECONDS = float(os.environ.get("SSSNBUS_TORTURE_SECONDS", "20"))
 
 CALM = 8
 """How many clients die between two deaths of the server: all must have found it again by then."""
-
-
-@pytest.fixture
-def server(folder: Path) -> Iterator[Server]:
-    """Give a private server that keeps what it has acknowledged."""
-    server = private_server(folder, "--appendonly", "yes", "--appendfsync", "always")
-    server.start()
-    yield server
-    server.stop()
 
 
 @pytest.fixture
