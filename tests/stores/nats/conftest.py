@@ -1,11 +1,14 @@
 """Fixtures of the NATS store: one private server for all tests, a place of its own for each."""
 
 from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 
 import pytest
 
 from sssnbus.stores.nats import NATSStore
 from sssnbus.testing import StoreFactory
+from tests.servers.process import Server
+from tests.servers.proxy import Proxy
 from tests.stores.nats.places import binary, given, nats_at, server_in
 
 
@@ -24,6 +27,25 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         yield f"127.0.0.1:{server.port}"
     finally:
         server.stop()
+
+
+@pytest.fixture
+async def proxy(address: str) -> AsyncIterator[Proxy]:
+    """Give a proxy before the shared server."""
+    host, _, port = address.partition(":")
+    async with Proxy(host, int(port)) as proxy:
+        yield proxy
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[Server]:
+    """Give a server that the test may kill."""
+    if binary() is None:
+        pytest.skip("there is no nats-server for this platform")
+    server = server_in(tmp_path)
+    server.start()
+    yield server
+    server.stop()
 
 
 @pytest.fixture

@@ -3,13 +3,13 @@
 import asyncio
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from sssnbus import BroadcastChannel, Bus, ChannelMessage, GenericContent, StoreReset, SubscriptionInUse
+from sssnbus import BroadcastChannel, Bus, GenericContent, StoreReset, SubscriptionInUse
 from sssnbus.stores.nats import Access, NATSStore, Settings
+from tests.channels.tools import Recorder, until
 from tests.stores.nats.places import jetstream, prefix
 
 ROOT = Path(__file__).parents[3]
@@ -32,24 +32,6 @@ asyncio.run(main())
 def url(address: str) -> str:
     """Return the URL of an empty place."""
     return f"nats://{address}?prefix={prefix()}&owner_timeout=1"
-
-
-class Recorder:
-    """A callback that keeps the values it gets."""
-
-    def __init__(self) -> None:
-        self.seen: list[object] = []
-
-    async def __call__(self, message: ChannelMessage) -> None:
-        assert isinstance(message.content, GenericContent)
-        self.seen.append(message.content.data)
-
-
-async def until(condition: Callable[[], bool], seconds: float = 20.0) -> None:
-    """Wait until something is true; the limit only fails."""
-    async with asyncio.timeout(seconds):
-        while not condition():  # noqa: ASYNC110  # what is waited for has no event
-            await asyncio.sleep(0.002)
 
 
 async def test_history_then_live_between_processes(url: str) -> None:

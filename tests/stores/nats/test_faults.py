@@ -7,7 +7,6 @@ import asyncio
 import logging
 import ssl
 import subprocess
-from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -26,50 +25,17 @@ from sssnbus import (
 )
 from sssnbus.stores import store_from_url
 from sssnbus.stores.base import Ack, Counts, Kind
-from sssnbus.stores.nats import Access, NATSStore, Settings
+from sssnbus.stores.nats import NATSStore
 from sssnbus.stores.nats.failure import Nobody
 from sssnbus.testing import run_until_idle
 from sssnbus.testing.bench import draft, value
+from tests.channels.tools import Recorder, until
 from tests.servers.process import Server, free_port
 from tests.servers.proxy import Proxy
-from tests.stores.nats.places import binary, jetstream, prefix, server_in, url_of
-from tests.stores.nats.test_channels import Recorder, until
+from tests.stores.nats.places import jetstream, server_in, url_of
+from tests.stores.nats.tools import opened, retried, store_at
 
 SECRET = "hunter2"
-
-
-@pytest.fixture
-def server(tmp_path: Path) -> Iterator[Server]:
-    """Give a server that the test may kill."""
-    if binary() is None:
-        pytest.skip("there is no nats-server for this platform")
-    server = server_in(tmp_path)
-    server.start()
-    yield server
-    server.stop()
-
-
-@pytest.fixture
-async def proxy(address: str) -> AsyncIterator[Proxy]:
-    """Give a proxy before the shared server."""
-    host, _, port = address.partition(":")
-    async with Proxy(host, int(port)) as proxy:
-        yield proxy
-
-
-def store_at(port: int, *, timeout: float = 10.0, **settings: Any) -> NATSStore:
-    """Return a store in a place of its own behind a port."""
-    server = f"nats://127.0.0.1:{port}"
-    access = Access(server, (server,), timeout=timeout, connect_timeout=2)
-    return NATSStore(access, Settings(**{"prefix": prefix(), **settings}))
-
-
-async def opened(store: NATSStore) -> NATSStore:
-    """Open a store with a log ``a`` and a queue ``q``."""
-    await store.open()
-    await store.declare("a", Kind.LOG)
-    await store.declare("q", Kind.QUEUE)
-    return store
 
 
 async def values(store: NATSStore, log: str) -> list[object]:
@@ -540,16 +506,6 @@ def certify(key: Path, cert: Path) -> None:
     command += ["-keyout", str(key), "-out", str(cert)]
     command += ["-subj", "/CN=bus.test", "-addext", "subjectAltName=DNS:bus.test"]
     subprocess.run(command, check=True, capture_output=True)
-
-
-async def retried(work: Any, seconds: float = 20.0) -> Any:
-    """Do something again until the store is back; the limit only fails."""
-    async with asyncio.timeout(seconds):
-        while True:
-            try:
-                return await work()
-            except (StoreUnavailable, OutcomeUnknown, StoreFull):
-                await asyncio.sleep(0.02)
 
 
 def no_secret(store: object, error: BaseException | None, caplog: pytest.LogCaptureFixture) -> None:

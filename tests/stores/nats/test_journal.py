@@ -15,9 +15,9 @@ from sssnbus.stores.nats.change import CLAIM, Change
 from sssnbus.stores.nats.writer import MAX_CHANGES, parts
 from sssnbus.testing import StoreFactory
 from sssnbus.testing.bench import draft, value
+from tests.channels.tools import until
 from tests.stores.nats.places import binary, server_in
-from tests.stores.nats.test_channels import until
-from tests.stores.nats.test_faults import opened, retried, store_at
+from tests.stores.nats.tools import opened, retried, store_at
 
 
 @pytest.fixture

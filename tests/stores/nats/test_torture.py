@@ -7,30 +7,16 @@ import random
 import time
 from collections import defaultdict
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
 from tests.processes.crew import Crew, crew_at
 from tests.processes.test_torture import BATCH, CONCURRENCY, DRAIN, Torture, drain
 from tests.servers.process import Server
-from tests.stores.nats.places import binary, server_in, url_of
+from tests.stores.nats.places import url_of
 
 SECONDS = float(os.environ.get("SSSNBUS_TORTURE_SECONDS", "20"))
 WORKERS = 3
-
-
-@pytest.fixture
-def server(tmp_path: Path) -> Iterator[Server]:
-    """Give a server that may be killed."""
-    if binary() is None:
-        pytest.skip("there is no nats-server for this platform")
-    server = server_in(tmp_path)
-    server.start()
-    try:
-        yield server
-    finally:
-        server.stop()
 
 
 @pytest.fixture

@@ -9,19 +9,14 @@ from typing import Any
 
 import pytest
 
-from sssnbus import Bus, ChannelMessage, GenericContent, MissingAbility, WorkQueueChannel
+from sssnbus import Bus, MissingAbility, WorkQueueChannel
 from sssnbus.stored import Draft
 from sssnbus.stores import Kind, Standing, State
 from sssnbus.stores.nats import NATSStore
 from sssnbus.testing import StoreFactory
 from sssnbus.testing.bench import draft
+from tests.channels.tools import data
 from tests.stores.nats.places import prefix
-
-
-def data(message: ChannelMessage) -> Any:
-    """Return what was written."""
-    assert isinstance(message.content, GenericContent)
-    return message.content.data
 
 
 @pytest.fixture

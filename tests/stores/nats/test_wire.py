@@ -2,7 +2,6 @@
 
 import asyncio
 import inspect
-from collections.abc import AsyncIterator
 
 import pytest
 from nats.aio.client import Client
@@ -17,18 +16,10 @@ from sssnbus.stores.nats.wire import Incoming, SafeClient, Wire
 from sssnbus.testing import run_until_idle
 from sssnbus.testing.bench import draft
 from tests.servers.proxy import Proxy
-from tests.stores.nats.test_faults import opened, retried, store_at
+from tests.stores.nats.tools import opened, retried, store_at
 
 BLOCK = "x" * 4_000_000
 """More than all buffers on the way to a server take, a few times over."""
-
-
-@pytest.fixture
-async def proxy(address: str) -> AsyncIterator[Proxy]:
-    """Give a proxy before the shared server."""
-    host, _, port = address.partition(":")
-    async with Proxy(host, int(port)) as proxy:
-        yield proxy
 
 
 def test_the_inside_of_nats_py_is_what_we_use() -> None:
