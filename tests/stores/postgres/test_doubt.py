@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from operator import not_
 
 import asyncpg
 import pytest
@@ -11,8 +12,7 @@ from sssnbus.errors import NotStarted, OutcomeUnknown, StoreError, StoreReadOnly
 from sssnbus.stores.base import Ack, Counts, Kind
 from sssnbus.stores.postgres import sql
 from tests.servers.proxy import Proxy
-from tests.stores.postgres.test_faults import held_up, is_count, waits, works
-from tests.stores.postgres.tools import Site, draft, opened, until
+from tests.stores.postgres.tools import Site, draft, held_up, opened, until, waits, works
 
 
 async def test_claims_nobody_got(site: Site) -> None:
@@ -32,13 +32,13 @@ async def test_claims_nobody_got(site: Site) -> None:
             ]
             await until(lambda: waits(site))
             proxy.cut()
-        await until(lambda: is_count(other.counts("jobs"), Counts(leased=1)))
+        await until(lambda: other.counts("jobs"), lambda counts: counts == Counts(leased=1))
         for task in work:
             with pytest.raises(StoreUnavailable, match=r"outcome of a \w+ is unknown") as caught:
                 await task
             assert caught.value.retryable
         proxy.mend()
-        await until(lambda: is_count(other.counts("jobs"), Counts(ready=1)))
+        await until(lambda: other.counts("jobs"), lambda counts: counts == Counts(ready=1))
         (again,) = (await other.claim("jobs", worker="x", lease=60)).leases
         assert (again.stored.body, again.attempt) == (b"2", 1)
 
@@ -57,9 +57,6 @@ async def test_claims_that_come_too_late(site: Site) -> None:
 
 async def test_refused_when_sent_again(site: Site) -> None:
     """A batch that is refused when it is sent again keeps its number: the first one may answer to it yet."""
-    sent = (
-        "SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND application_name LIKE 'sssnbus w%'"
-    )
     async with Proxy("127.0.0.1", site.port) as proxy, opened(site, proxy.port) as store:
         await store.append([draft("events")])
         number = store._log_lane._number
@@ -67,10 +64,9 @@ async def test_refused_when_sent_again(site: Site) -> None:
         try:
             await other.execute(f'BEGIN; DELETE FROM "{site.namespace}".log')
             writing = asyncio.create_task(store.append([draft("events")]))
-            for times in (1, 2):
-                await until(lambda times=times: has(site.run(sent), times))  # type: ignore[misc]
-                if times == 1:
-                    proxy.break_once()
+            await until(lambda: waits(site))
+            proxy.break_once()
+            await until(lambda: waits(site), lambda count: count >= 2)
             await other.execute("COMMIT")
             with pytest.raises(NotStarted):
                 await writing
@@ -91,12 +87,12 @@ async def test_sent_twice_at_once(site: Site) -> None:
         try:
             async with held_up(site, "events"):
                 writing = asyncio.create_task(store.append([draft("events", b"once")]))
-                await until(lambda: has(site.run(waiting), 1))
+                await until(lambda: site.run(waiting))
                 number, batch = int(store.owner.rpartition(":")[2]), store._log_lane._number
                 row = (None, 0, "events", 1.0, "me", None, "json", b"", b"once", 0, 0, None, None)
                 statement = store._place.text(sql.APPEND_ONE)
                 again = asyncio.create_task(connection.fetchval(statement, number, batch, *row))
-                await until(lambda: has(site.run(waiting), 2))
+                await until(lambda: site.run(waiting), lambda rows: len(rows) >= 2)
             with pytest.raises(asyncpg.SerializationError):
                 await again
             # By now it is known, and answered as it was.
@@ -135,19 +131,23 @@ async def test_ack_in_a_black_hole(site: Site) -> None:
         # Longer than an ack is waited for, so that one is given up.
         await asyncio.sleep(1.5)
         proxy.mend()
-        await until(lambda: is_count(other.counts("jobs"), Counts()))
+        await until(lambda: other.counts("jobs"), lambda counts: counts == Counts())
         await jobs.write("me", 2)
-        await until(lambda: is_count(other.counts("jobs"), Counts()))
+        await until(lambda: other.counts("jobs"), lambda counts: counts == Counts())
         assert handled == [1, 2]
 
 
 async def test_a_session_that_will_not_die(site: Site) -> None:
     """While a dead session of ours keeps our lock, leases are renewed all the same; the lock comes back."""
     lock = f'SELECT pg_advisory_lock("{site.namespace}".owner_lock($1))'
-    beat = "SELECT locked FROM {schema}.owner WHERE number = $1"
     async with opened(site) as store, opened(site) as other:
         number = int(store.owner.rpartition(":")[2])
-        await until(lambda: is_true(site.run(beat, number)))
+
+        async def locked() -> bool:
+            rows = await site.run("SELECT locked FROM {schema}.owner WHERE number = $1", number)
+            return bool(rows and rows[0][0])
+
+        await until(locked)
         await store.append([draft(body=b"1")])
         (held,) = (await store.claim("jobs", worker="w", lease=0.9)).leases
         old = await asyncpg.connect(site.address)
@@ -161,14 +161,14 @@ async def test_a_session_that_will_not_die(site: Site) -> None:
                 " WHERE l.locktype = 'advisory' AND l.granted AND NOT w.granted"
             )
             await taking
-            await until(lambda: is_false(site.run(beat, number)))
+            await until(locked, not_)
             # Time itself is what is tested: two leases go by.
             await asyncio.sleep(2)
             assert (await other.claim("jobs", worker="x", lease=1)).leases == []
             assert await other.alive(store.owner)
         finally:
             await old.close()
-        await until(lambda: is_true(site.run(beat, number)))
+        await until(locked)
         assert await store.settle("jobs", [Ack(1, held.token)]) == [True]
 
 
@@ -220,35 +220,17 @@ async def test_reads_that_nobody_waits_for(site: Site) -> None:
     async with Proxy("127.0.0.1", site.port) as proxy, opened(site, proxy.port, timeout=5) as store:
         proxy.hold()
         reads = [asyncio.create_task(store.last(["jobs"])) for _ in range(100)]
-        await until(lambda: is_there(store._reader._tasks))
+
+        async def are_asked() -> bool:
+            return bool(store._reader._tasks)
+
+        await until(are_asked)
         for read in reads:
             read.cancel()
         await asyncio.wait(reads)
         assert len(store._reader._tasks) <= 4
         proxy.mend()
         assert await store.last(["jobs"]) == {"jobs": 0}
-
-
-async def has(rows: object, count: int) -> bool:
-    """Return whether there are so many."""
-    return len(await rows) >= count  # type: ignore[misc]
-
-
-async def is_true(rows: object) -> bool:
-    """Return whether the one value is true."""
-    found = await rows  # type: ignore[misc]
-    return bool(found and found[0][0])
-
-
-async def is_false(rows: object) -> bool:
-    """Return whether the one value is false."""
-    found = await rows  # type: ignore[misc]
-    return bool(found) and not found[0][0]
-
-
-async def is_there(things: object) -> bool:
-    """Return whether there are any."""
-    return bool(things)
 
 
 async def test_a_lane_that_was_cancelled(site: Site) -> None:

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from operator import not_
 from pathlib import Path
 
 import asyncpg
@@ -30,7 +31,7 @@ from sssnbus.stores.postgres.reader import MOST
 from tests.servers.postgres import PostgresServer, programs
 from tests.servers.process import free_port
 from tests.servers.proxy import Proxy
-from tests.stores.postgres.tools import ROOT, Site, draft, opened, until
+from tests.stores.postgres.tools import ROOT, Site, draft, held_up, opened, until, waits, works
 
 BUSY = "SELECT count(*) AS n FROM pg_stat_activity WHERE state LIKE 'idle in transaction%'"
 
@@ -470,7 +471,7 @@ async def test_key_changed_by_two(site: Site) -> None:
                 )
                 assert ended == [1]
                 behind = asyncio.create_task(store.append([draft(body=b"2", key="k")]))
-                await until(lambda: waits(site), 10)
+                await until(lambda: waits(site), patience=10)
         finally:
             await connection.close()
         await behind
@@ -515,8 +516,8 @@ async def test_dead_owner(site: Site, end: str) -> None:
             if end == "kill":
                 process.kill()
                 # By its lock: its silence would take longer than this.
-                await until(lambda: is_count(store.counts("jobs"), Counts(ready=1)), 10)
-                await until(lambda: is_dead(store.alive(owner)))
+                await until(lambda: store.counts("jobs"), lambda counts: counts == Counts(ready=1), 10)
+                await until(lambda: store.alive(owner), not_)
                 (lease,) = (await store.claim("jobs", worker="w", lease=60)).leases
                 assert lease.attempt == 2
             else:
@@ -538,16 +539,6 @@ async def all_locked(site: Site) -> bool:
     return bool(locked)
 
 
-async def is_count(counts: object, expected: Counts) -> bool:
-    """Return whether a queue counts what is expected."""
-    return bool(await counts == expected)  # type: ignore[misc]
-
-
-async def is_dead(alive: object) -> bool:
-    """Return whether an owner is not alive."""
-    return not await alive  # type: ignore[misc]
-
-
 async def test_taken_for_dead(site: Site) -> None:
     """A store that others took for dead enters again and goes on; what it held is somebody else's."""
     async with opened(site) as store:
@@ -557,9 +548,7 @@ async def test_taken_for_dead(site: Site) -> None:
         await site.run("SELECT {schema}.leave($1, true)", number)
         assert await store.settle("jobs", [Ack(held.stored.sequence, held.token)]) == [False]
         await store.append([draft(body=b"3")])
-        await until(
-            lambda: _listed(site, number),
-        )
+        await until(lambda: _listed(site, number))
         assert len((await store.claim("jobs", worker="w", lease=60, limit=9)).leases) == 3
 
 
@@ -616,15 +605,6 @@ async def test_listener_comes_back(site: Site) -> None:
         end()
 
 
-async def works(verb: object) -> bool:
-    """Return whether a verb succeeds now."""
-    try:
-        await verb  # type: ignore[misc]
-    except BusError:
-        return False
-    return True
-
-
 def text_of(error: BaseException | None) -> str:
     """Return everything that a log could show of an error."""
     text = ""
@@ -632,35 +612,6 @@ def text_of(error: BaseException | None) -> str:
         text += f"{error}{error!r}"
         error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
     return text
-
-
-class held_up:
-    """Hold the lock of a log, of its jobs or of all writers, so that a statement stops in the middle."""
-
-    def __init__(self, site: Site, log: str, table: str = "log") -> None:
-        wheres = {"log": "name = $1", "writer": "$1::text IS NOT NULL"}
-        where = wheres.get(table, "log = (SELECT number FROM {schema}.log WHERE name = $1)")
-        text = f"SELECT 1 FROM {{schema}}.{table} WHERE {where} FOR UPDATE"
-        self._statement = text.replace("{schema}", f'"{site.namespace}"')
-        self._site, self._log = site, log
-
-    async def __aenter__(self) -> None:
-        self._connection = await asyncpg.connect(self._site.address)
-        self._transaction = self._connection.transaction()
-        await self._transaction.start()
-        await self._connection.fetch(self._statement, self._log)
-
-    async def __aexit__(self, *_: object) -> None:
-        await self._transaction.rollback()
-        await self._connection.close()
-
-
-async def waits(site: Site) -> bool:
-    """Return whether a statement of a store waits for a lock."""
-    rows = await site.run(
-        "SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND application_name LIKE 'sssnbus w%'"
-    )
-    return bool(rows)
 
 
 async def test_tls(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import aclosing, asynccontextmanager
+from operator import not_
 from pathlib import Path
 
 import asyncpg
@@ -157,7 +158,7 @@ async def test_compacting_in_the_way(site: Site) -> None:
                 with pytest.raises(ClosedError):
                     await compacting
             # Though nobody reads the answer, it does not wait on at the server.
-            await until(lambda: is_none(site.run(waits)))
+            await until(lambda: site.run(waits), not_)
         await other.append([draft()])
 
 
@@ -173,11 +174,6 @@ async def test_standing_by_the_servers_clock(site: Site) -> None:
         assert abs(deadline - leases[0].deadline) < 5
         await store.settle("jobs", [Ack(1, leases[0].token, keep=True)])
         assert (await other.standing("jobs", [1]))[1].state is State.DONE
-
-
-async def is_none(rows: object) -> bool:
-    """Return whether nothing was found."""
-    return not await rows  # type: ignore[misc]
 
 
 @asynccontextmanager

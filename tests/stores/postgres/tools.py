@@ -1,8 +1,6 @@
 """What the tests of the PostgreSQL store share."""
 
-import asyncio
-import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,9 +10,11 @@ from urllib.parse import quote
 import asyncpg
 
 from sssnbus.clock import Clock
-from sssnbus.stored import Draft
+from sssnbus.errors import BusError
 from sssnbus.stores import PostgresStore, Store, store_from_url
 from sssnbus.stores.base import Kind
+from tests.stores.tools import draft as draft
+from tests.stores.tools import until as until
 
 ROOT = Path(__file__).parents[3]
 
@@ -88,14 +88,32 @@ async def opened(site: Site, port: int | None = None, **options: Any) -> AsyncIt
         await store.aclose()
 
 
-async def until(condition: Callable[[], Awaitable[object]], patience: float = 20.0) -> None:
-    """Ask until something is so."""
-    end = time.monotonic() + patience
-    while not await condition():
-        assert time.monotonic() < end, "it did not become so"
-        await asyncio.sleep(0.01)
+@asynccontextmanager
+async def held_up(site: Site, log: str, table: str = "log") -> AsyncIterator[None]:
+    """Hold the lock of a log, of its jobs or of all writers, so that a statement stops in the middle."""
+    wheres = {"log": "name = $1", "writer": "$1::text IS NOT NULL"}
+    where = wheres.get(table, f'log = (SELECT number FROM "{site.namespace}".log WHERE name = $1)')
+    connection = await asyncpg.connect(site.address)
+    try:
+        async with connection.transaction():
+            await connection.fetch(f'SELECT 1 FROM "{site.namespace}".{table} WHERE {where} FOR UPDATE', log)
+            yield
+    finally:
+        await connection.close()
 
 
-def draft(channel: str = "jobs", body: bytes = b"1", **more: Any) -> Draft:
-    """Return a draft of which only a few things matter."""
-    return Draft(channel, more.pop("id", None), 1.0, "me", None, "json", b"", body, 0, **more)
+async def waits(site: Site) -> int:
+    """Return how many statements of stores wait for a lock."""
+    rows = await site.run(
+        "SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND application_name LIKE 'sssnbus w%'"
+    )
+    return len(rows)
+
+
+async def works(verb: Awaitable[object]) -> bool:
+    """Return whether a verb succeeds now."""
+    try:
+        await verb
+    except BusError:
+        return False
+    return True

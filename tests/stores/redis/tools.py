@@ -1,11 +1,10 @@
 """What the tests of the Redis store share."""
 
-import asyncio
 import os
 import subprocess
 import sys
 import textwrap
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
@@ -13,18 +12,14 @@ from typing import Any
 from redis.asyncio import Redis
 
 from sssnbus.clock import Clock
-from sssnbus.stored import Draft
 from sssnbus.stores.base import Kind, Store
 from sssnbus.stores.redis import RedisStore
 from sssnbus.stores.redis.url import from_url
 from sssnbus.testing import StoreFactory
+from tests.stores.tools import draft as draft
+from tests.stores.tools import until as until
 
 ROOT = Path(__file__).parents[3]
-
-
-def draft(channel: str = "jobs", body: bytes = b"1", **more: Any) -> Draft:
-    """Return a draft of which only a few things matter."""
-    return Draft(channel, more.pop("id", None), 1.0, "me", None, "json", b"", body, 0, **more)
 
 
 def stores_at(url: str) -> StoreFactory:
@@ -87,13 +82,6 @@ def line(process: "subprocess.Popen[str]") -> str:
     """Return the next line that a program prints."""
     assert process.stdout is not None
     return process.stdout.readline().strip()
-
-
-async def until(done: Callable[[], Awaitable[object]], seconds: float = 20.0) -> None:
-    """Wait until a condition holds, asking now and then."""
-    async with asyncio.timeout(seconds):
-        while not await done():  # noqa: ASYNC110  # what is asked is in another process
-            await asyncio.sleep(0.02)
 
 
 @asynccontextmanager
