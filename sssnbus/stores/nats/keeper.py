@@ -10,6 +10,7 @@ import threading
 from contextlib import suppress
 from typing import Final
 
+from sssnbus.stores.loop import call_soon
 from sssnbus.stores.nats.access import Access
 from sssnbus.stores.nats.wire import SafeClient
 
@@ -38,9 +39,7 @@ class Keeper:
         """Let the thread end."""
         self._stop.set()
         if self._loop is not None and self._wake is not None:
-            # The loop may have ended meanwhile.
-            with suppress(RuntimeError):
-                self._loop.call_soon_threadsafe(self._wake.set)
+            call_soon(self._loop, self._wake.set)
 
     def join(self, timeout: float) -> None:
         """Wait until it has."""

@@ -71,8 +71,9 @@ def encode(
     return names.message(log, id, draft.topic), headers
 
 
-def size_of(subject: str, headers: Mapping[str, str], body: bytes) -> int:
-    """Return what the server counts against its limit, and a little more."""
+def size_of(headers: Mapping[str, str], body: bytes) -> int:
+    """Return how many bytes the server counts against its limit, and a little more."""
+    # Some headers come later: those of a batch, and what a limit of the queue expects.
     return len(body) + sum([len(name) + len(text) + 4 for name, text in headers.items()]) + 128
 
 

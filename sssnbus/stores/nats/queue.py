@@ -78,7 +78,7 @@ class Queues(Claims, QueueStore):
         settled = [held and bool(next(results)) for held in good]
         for settlement, held in zip(settlements, settled, strict=True):
             if held and isinstance(settlement, Bury):
-                await self._bury(mirror, settlement, deadline)
+                await self._bury(mirror, settlement)
         return settled
 
     def _plain(self, mirror: Mirror, settlements: Sequence[Settlement]) -> list[Change]:
@@ -101,24 +101,24 @@ class Queues(Claims, QueueStore):
         rest = self._elapsed() + settlement.delay if settlement.delay > 0 else None
         return [RELEASE, sequence, token, rest, settlement.counted, settlement.error]
 
-    async def _bury(self, mirror: Mirror, settlement: Bury, deadline: float) -> None:
+    async def _bury(self, mirror: Mirror, settlement: Bury) -> None:
         """Store a dead letter in place of an older one with its id, then let the message go."""
         draft = settlement.draft
         try:
             await self._store(draft.channel, [draft])
         except MessageConflict:
-            await self._replace(draft, deadline)
+            await self._replace(draft)
         else:
-            await self._replace_if_older(draft, deadline)
+            await self._replace_if_older(draft)
         await mirror.commit([[ACK, settlement.sequence, settlement.token]])
 
-    async def _replace_if_older(self, draft: Draft, deadline: float) -> None:
+    async def _replace_if_older(self, draft: Draft) -> None:
         """Store a dead letter anew if the one that was there has other headers."""
         there = await self._find(draft.channel, draft.id or "")
         if there is None or there.headers != draft.headers:
-            await self._replace(draft, deadline)
+            await self._replace(draft)
 
-    async def _replace(self, draft: Draft, deadline: float) -> None:
+    async def _replace(self, draft: Draft) -> None:
         await self._remove_ids(draft.channel, [draft.id or ""])
         await self._store(draft.channel, [draft])
 

@@ -60,7 +60,7 @@ class Sending(Plans):
         """
         subject, headers = encode(self._names, log.hash, draft, id, at, standing)
         headers[MESSAGE_ID] = name
-        size = size_of(subject, headers, draft.body)
+        size = size_of(headers, draft.body)
         if size > self._link.max_payload:
             what = "the message as the server counts it (its max_payload is the limit)"
             raise PayloadTooLarge(size, self._link.max_payload, what)
