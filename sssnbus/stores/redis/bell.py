@@ -9,11 +9,10 @@ import logging
 from collections.abc import Awaitable, Callable
 from typing import Final
 
-from pydantic_core import from_json
 from redis.exceptions import NoPermissionError
 
 from sssnbus.stores.base import News
-from sssnbus.stores.redis.codec import Bytes
+from sssnbus.stores.redis.codec import taken_apart
 from sssnbus.stores.redis.failure import reason
 from sssnbus.stores.redis.place import Place
 from sssnbus.stores.redis.wire import Wire
@@ -105,11 +104,8 @@ class Bell:
 
 def _read(letter: bytes) -> News | None:
     """Return the news that a hint brought; None if it brought none that can be read."""
-    end = letter.find(b"\n")
-    if end < 0:
-        return None
     try:
-        log, rows = from_json(letter[:end])
-        return News(log, Bytes(letter, end + 1).messages(rows))
+        (log, rows), parts = taken_apart(letter)
+        return News(log, parts.messages(rows))
     except (ValueError, TypeError):
         return None

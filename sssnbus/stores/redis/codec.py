@@ -31,6 +31,12 @@ def meta_of(message: Draft | Stored) -> bytes:
     )
 
 
+def taken_apart(answer: bytes) -> tuple[Any, "Bytes"]:
+    """Return what an answer or a hint says in JSON, and the bytes behind that."""
+    end = answer.index(b"\n")
+    return from_json(answer[:end]), Bytes(answer, end + 1)
+
+
 class Bytes:
     """The bytes of an answer, taken one part after the other."""
 

@@ -8,7 +8,7 @@ from itertools import count
 from secrets import token_hex
 from typing import Any
 
-from pydantic_core import from_json, to_json
+from pydantic_core import to_json
 from redis.exceptions import RedisError, ResponseError
 from redis.exceptions import TimeoutError as LateError
 
@@ -19,7 +19,7 @@ from sssnbus.stores.holds import Holds
 from sssnbus.stores.life import LivingStore
 from sssnbus.stores.loop import run_soon
 from sssnbus.stores.redis.bell import Bell
-from sssnbus.stores.redis.codec import Bytes
+from sssnbus.stores.redis.codec import Bytes, taken_apart
 from sssnbus.stores.redis.failure import is_lasting, is_passing, translated
 from sssnbus.stores.redis.keeper import Keeper
 from sssnbus.stores.redis.lane import PAUSES, Lane
@@ -188,7 +188,7 @@ class Core(LivingStore):
             scripts().read, self._place.clock_key, body, b"", limit=self._place.connect_timeout
         )
         found = None
-        rows = from_json(answer[: answer.index(b"\n")])
+        rows, _ = taken_apart(answer)
         for (name, sequence, id), (code, *rest) in zip(marks, rows, strict=True):
             if code != 0:
                 raise ResponseError(*rest)

@@ -9,11 +9,12 @@ import threading
 from collections.abc import Callable
 from typing import Any, Final
 
-from pydantic_core import from_json, to_json
+from pydantic_core import to_json
 from redis.exceptions import NoScriptError, ResponseError
 
 from sssnbus.stores.holds import RENEWALS, Holds
 from sssnbus.stores.loop import call_soon
+from sssnbus.stores.redis.codec import taken_apart
 from sssnbus.stores.redis.failure import is_replica, reason
 from sssnbus.stores.redis.lane import LIFE
 from sssnbus.stores.redis.operation import At, note_renewed, rows_of
@@ -105,7 +106,7 @@ class Keeper:
         if not answer.startswith(b"["):
             self._report("its data was replaced")
             return
-        (outcome, *good), beat = from_json(answer[: answer.index(b"\n")])
+        ((outcome, *good), beat), _ = taken_apart(answer)
         for code, *why in ((outcome, *good), beat):
             if code != 0:
                 raise ResponseError(*why)

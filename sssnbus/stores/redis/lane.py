@@ -8,13 +8,13 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final
 
-from pydantic_core import from_json, to_json
+from pydantic_core import to_json
 from redis.exceptions import ResponseError
 
 from sssnbus.errors import BusError, ClosedError, StoreError, StoreReadOnly, StoreReplaced
 from sssnbus.stores import lane
 from sssnbus.stores.lane import Stage
-from sssnbus.stores.redis.codec import Bytes
+from sssnbus.stores.redis.codec import taken_apart
 from sssnbus.stores.redis.failure import is_passing, translated
 from sssnbus.stores.redis.operation import Operation, refusal
 from sssnbus.stores.redis.place import Place
@@ -294,13 +294,12 @@ class Lane(lane.Lane[Operation]):
         if answer == b"REPLACED":
             self.replaced = True
             return
-        ((code, *why),) = from_json(answer[: answer.index(b"\n")])
+        ((code, *why),), _ = taken_apart(answer)
         if code != 0:
             raise translated(ResponseError(*why), self._place.url)
 
     def _deliver(self, answer: bytes, again: bool) -> None:
-        end = answer.index(b"\n")
-        results, parts = from_json(answer[:end]), Bytes(answer, end + 1)
+        results, parts = taken_apart(answer)
         for operation, result in zip(self._flying, results, strict=True):
             if result[0] == 0:
                 operation.result = operation.parse(result, parts)
