@@ -93,8 +93,8 @@ function reads.peek(op)
 end
 
 function reads.kind(op)
-  local row = call('HMGET', P .. 'l:' .. op[2], 'kind', 'born', 'last')
-  return { 0, row[1] or cjson.null, row[2] or cjson.null, tonumber(row[3]) or 0 }
+  local row = call('HMGET', P .. 'l:' .. op[2], 'kind', 'born')
+  return { 0, row[1] or cjson.null, row[2] or cjson.null }
 end
 
 -- Which one of its name a log is, how far it has come, and the id at a place of it.
