@@ -58,7 +58,7 @@ def is_lasting(exc: BaseException) -> bool:
         exc = below
 
 
-def is_replica(exc: BaseException) -> bool:
+def is_read_only(exc: BaseException) -> bool:
     """Return whether a server refused to write because it is a replica."""
     return isinstance(exc, ReadOnlyError) or "READONLY" in str(exc)
 
@@ -96,7 +96,7 @@ def _translated(exc: BaseException, url: str) -> BusError:
         )
     if isinstance(exc, OutOfMemoryError) or _OUT_OF_MEMORY in text:
         return StoreFull(url)
-    if is_replica(exc):
+    if is_read_only(exc):
         return StoreReadOnly(url)
     if isinstance(exc, NoPermissionError) or any(mark in text for mark in _NO_RIGHT):
         return refused(url, text)

@@ -15,7 +15,7 @@ from redis.exceptions import NoScriptError, ResponseError
 from sssnbus.stores.holds import RENEWALS, Holds
 from sssnbus.stores.loop import call_soon
 from sssnbus.stores.redis.codec import taken_apart
-from sssnbus.stores.redis.failure import is_replica, reason
+from sssnbus.stores.redis.failure import is_read_only, reason
 from sssnbus.stores.redis.lane import LIFE
 from sssnbus.stores.redis.operation import At, note_renewed, rows_of
 from sssnbus.stores.redis.place import Place
@@ -55,7 +55,7 @@ class Keeper:
         self._thread = threading.Thread(target=self._main, name="sssnbus-redis-keeper", daemon=True)
         self._thread.start()
 
-    def hurry(self, lease: float) -> None:
+    def nudge(self, lease: float) -> None:
         """Let the thread see new holds, if it would sleep past their renewal."""
         if lease < BEAT * RENEWALS:
             self._wake.set()
@@ -81,7 +81,7 @@ class Keeper:
                 except Exception as exc:
                     connection.disconnect()
                     self._report(reason(exc))
-                    if is_replica(exc):
+                    if is_read_only(exc):
                         call_soon(self._loop, self._leave)
                     # A server that refuses at once is not asked all the time.
                     self._wake.wait(0.1)

@@ -59,7 +59,7 @@ class Queues(Logs, QueueStore):
             raise
         if renew and found.leases:
             self._holds.add((((log, each.stored.sequence), each) for each in found.leases), lease)
-            self._keeper.hurry(lease)
+            self._keeper.nudge(lease)
         return found
 
     async def settle(self, log: str, settlements: Sequence[Settlement]) -> list[bool]:
