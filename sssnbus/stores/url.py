@@ -30,7 +30,16 @@ def redacted(url: str) -> str:
 
 
 def split(url: str, known: Mapping[str, Callable[[str], object]]) -> tuple[SplitResult, dict[str, Any]]:
-    """Take a URL apart and read its options."""
+    """Take a URL apart and read its options.
+
+    Args:
+        url: The whole of it.
+        known: What reads each option's value. It raises ``ValueError`` with what would be right as its text,
+            such as ``a number of seconds above 0``: a value may be secret and is never shown.
+
+    Raises:
+        InvalidURL: it cannot be read, or an option is not known or not right.
+    """
     try:
         parts = urlsplit(url)
         given = parse_qsl(parts.query, keep_blank_values=True, strict_parsing=bool(parts.query))
@@ -52,6 +61,8 @@ def split(url: str, known: Mapping[str, Callable[[str], object]]) -> tuple[Split
 
 
 def word(*words: str) -> Callable[[str], str]:
+    """Return what reads an option that is one of some words."""
+
     def read(value: str) -> str:
         if value not in words:
             raise ValueError(" or ".join(words))
@@ -61,10 +72,12 @@ def word(*words: str) -> Callable[[str], str]:
 
 
 def yes(value: str) -> bool:
+    """Read an option that is ``yes`` or ``no``."""
     return word("yes", "no")(value) == "yes"
 
 
 def seconds(value: str) -> float:
+    """Read an option that is a time, in seconds."""
     try:
         number = float(value)
     except ValueError:
@@ -76,6 +89,7 @@ def seconds(value: str) -> float:
 
 
 def permissions(value: str) -> int:
+    """Read an option that is the permissions of a file, in octal digits."""
     try:
         number = int(value, 8)
     except ValueError:
@@ -86,4 +100,5 @@ def permissions(value: str) -> int:
 
 
 def listed(names: Collection[str]) -> str:
+    """Return names as a sentence lists them."""
     return ", ".join(names)
