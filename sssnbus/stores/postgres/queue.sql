@@ -54,7 +54,6 @@ DECLARE
     v_keys text[];
     v_names text[];
     v_dead record;
-    v_older record;
     v_told text[] := '{}';
     v_floor bigint := 0;
 BEGIN
