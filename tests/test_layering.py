@@ -33,7 +33,7 @@ __init__
 registry
 memory sqlite redis nats postgres
 life lane holds watchers
-base url loop
+backoff base url loop
 """
 
 

@@ -7,6 +7,7 @@ from contextlib import suppress
 from typing import Final
 
 from sssnbus.errors import BusError, ClosedError, MessageCorrupt
+from sssnbus.stores.backoff import Backoff
 from sssnbus.stores.nats.bodies import Reader
 from sssnbus.stores.nats.change import RELEASE, Change
 from sssnbus.stores.nats.failure import Absent, Missing
@@ -178,7 +179,7 @@ class Mirror:
             self._link.spawn(self._commit_at_last(changes), "give-back")
 
     async def _commit_at_last(self, changes: list[Change]) -> None:
-        pause = _PAUSES[0]
+        backoff = Backoff(*_PAUSES)
         while True:
             try:
                 await self.commit(changes)
@@ -187,8 +188,7 @@ class Mirror:
                 return
             except BusError as error:
                 _log.warning("Claims that nobody waits for are not given back yet: %s", error)
-                await asyncio.sleep(pause)
-                pause = min(2 * pause, _PAUSES[1])
+                await backoff.wait()
             else:
                 return
 

@@ -11,6 +11,7 @@ from typing import Final
 
 from redis.exceptions import NoPermissionError
 
+from sssnbus.stores.backoff import Backoff
 from sssnbus.stores.base import News
 from sssnbus.stores.redis.codec import taken_apart
 from sssnbus.stores.redis.failure import reason
@@ -61,7 +62,7 @@ class Bell:
             await asyncio.wait([self._task])
 
     async def _run(self) -> None:
-        pause = _PAUSES[0]
+        backoff = Backoff(*_PAUSES)
         while True:
             wire = Wire(self._place)
             try:
@@ -70,20 +71,19 @@ class Bell:
                 wire.tell("SUBSCRIBE", self._channel)
                 await wire.hear(self._place.connect_timeout)
                 await self._join()
-                pause = _PAUSES[0]
+                backoff.reset()
                 # Whatever was written before we listened has rung nowhere.
                 self._watchers.tell()
                 await self._listen(wire)
             except NoPermissionError as exc:
-                # Longest pauses from now on: it is for somebody else to mend.
-                level = logging.WARNING if pause == _PAUSES[0] else logging.DEBUG
+                # Told once: it is for somebody else to mend.
+                level = logging.WARNING if backoff.pause == _PAUSES[0] else logging.DEBUG
                 _log.log(level, "No hints from %s: %s", self._place.url, reason(exc))
             except Exception as exc:
                 _log.debug("No hints from %s: %s", self._place.url, reason(exc))
             finally:
                 await wire.close()
-            await asyncio.sleep(pause)
-            pause = min(2 * pause, _PAUSES[1])
+            await backoff.wait()
 
     async def _listen(self, wire: Wire) -> None:
         while True:

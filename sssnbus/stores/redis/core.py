@@ -14,6 +14,7 @@ from redis.exceptions import TimeoutError as LateError
 
 from sssnbus.clock import Clock, SystemClock
 from sssnbus.stored import Stored
+from sssnbus.stores.backoff import Backoff
 from sssnbus.stores.base import News, Placed
 from sssnbus.stores.holds import Holds
 from sssnbus.stores.life import LivingStore
@@ -123,7 +124,7 @@ class Core(LivingStore):
     async def _begin(self, writer: Lane) -> None:
         """Connect for the first time, and be put on the list of owners; what passes gets some time."""
         loop, limit = asyncio.get_running_loop(), self._place.connect_timeout
-        end, pause = loop.time() + limit, PAUSES[0]
+        end, backoff = loop.time() + limit, Backoff(*PAUSES)
         trouble: Exception = LateError(f"no answer within {limit:g} s")
         while True:
             try:
@@ -135,11 +136,10 @@ class Core(LivingStore):
             except TimeoutError:
                 raise trouble from None
             except Exception as exc:
-                if not is_passing(exc) or is_lasting(exc) or loop.time() + pause >= end:
+                if not is_passing(exc) or is_lasting(exc) or loop.time() + backoff.pause >= end:
                     raise
                 trouble = exc
-            await asyncio.sleep(pause)
-            pause = min(2 * pause, PAUSES[1])
+            await backoff.wait()
 
     async def _greet(self, wire: Wire) -> None:
         """Look at the server behind a new connection of the writer: what it gives, whether it is ours."""

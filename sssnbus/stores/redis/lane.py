@@ -13,6 +13,7 @@ from redis.exceptions import ResponseError
 
 from sssnbus.errors import BusError, ClosedError, StoreError, StoreReadOnly, StoreReplaced
 from sssnbus.stores import lane
+from sssnbus.stores.backoff import Backoff
 from sssnbus.stores.lane import Stage
 from sssnbus.stores.redis.codec import taken_apart
 from sssnbus.stores.redis.failure import is_passing, translated
@@ -208,7 +209,7 @@ class Lane(lane.Lane[Operation]):
 
     async def _fly(self, failure: BaseException | None) -> None:
         """Send a request until it is answered or nobody waits for it."""
-        pause = PAUSES[0]
+        backoff = Backoff(*PAUSES)
         while True:
             if failure is not None:
                 await self._hang_up()
@@ -217,8 +218,7 @@ class Lane(lane.Lane[Operation]):
                         operation.end(translated(failure, self._place.url))
                     return
                 self._trouble, failure = failure, None
-                await asyncio.sleep(pause)
-                pause = min(2 * pause, PAUSES[1])
+                await backoff.wait()
             if not any(operation.future is not None for operation in self._flying):
                 return
             try:
