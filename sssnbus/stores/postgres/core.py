@@ -11,6 +11,7 @@ import asyncpg
 
 from sssnbus.clock import Clock, SystemClock
 from sssnbus.errors import BusError, StoreUnavailable
+from sssnbus.stores.backoff import Backoff
 from sssnbus.stores.holds import Holds
 from sssnbus.stores.life import LivingStore, Phase
 from sssnbus.stores.loop import call_soon
@@ -18,7 +19,7 @@ from sssnbus.stores.postgres.disowned import Disowned
 from sssnbus.stores.postgres.failure import Lost, from_connecting, from_server, is_lost
 from sssnbus.stores.postgres.keeper import Keeper
 from sssnbus.stores.postgres.lane import Identity, Lane
-from sssnbus.stores.postgres.link import PAUSE, Connection, Link
+from sssnbus.stores.postgres.link import PAUSES, Connection, Link
 from sssnbus.stores.postgres.listener import Listener
 from sssnbus.stores.postgres.marks import Marks
 from sssnbus.stores.postgres.operation import Operation, moment_of
@@ -135,7 +136,7 @@ class Core(LivingStore):
         What is lost on the way is begun again, as long as connecting may take.
         """
         place, loop = self._place, asyncio.get_running_loop()
-        end, pause = loop.time() + place.connect_timeout, PAUSE[0]
+        end, backoff = loop.time() + place.connect_timeout, Backoff(*PAUSES)
         while True:
             connection = await link.connect(max(0.05, end - loop.time()))
             # What hangs from here on is ended by ending its connection.
@@ -149,13 +150,12 @@ class Core(LivingStore):
             except Exception as exc:
                 if not is_lost(exc) and not connection.is_closed():
                     raise from_server(exc, self.url, "Opening", place.timeout) from exc
-                if loop.time() + pause >= end:
+                if loop.time() + backoff.pause >= end:
                     raise from_connecting(exc, self.url, place.connect_timeout) from exc
                 link.drop()
             finally:
                 timer.cancel()
-            await asyncio.sleep(pause)
-            pause = min(2 * pause, PAUSE[1])
+            await backoff.wait()
 
     async def _enter(self, connection: Connection) -> None:
         """Have this store listed at the server, for the first time or again."""

@@ -9,10 +9,11 @@ from typing import Any, Final
 import asyncpg
 
 from sssnbus.errors import ClosedError, StoreError
+from sssnbus.stores.backoff import Backoff
 from sssnbus.stores.postgres.failure import Lost, from_connecting, is_lost, is_stale, refuses_tls
 from sssnbus.stores.postgres.place import Place
 
-PAUSE: Final = (0.02, 0.5)
+PAUSES: Final = (0.02, 0.5)
 """The first and the longest wait, in seconds, between two attempts to connect."""
 
 _REFUSED: Final = frozenset({"28P01", "28000", "3D000", "25006", "42501"})
@@ -65,7 +66,7 @@ class Link:
             return connection
         loop = asyncio.get_running_loop()
         end = loop.time() + patience
-        pause = PAUSE[0]
+        backoff = Backoff(*PAUSES)
         said: BaseException | None = None
         while True:
             if self._closed:
@@ -77,7 +78,7 @@ class Link:
                 self.drop()
                 # What the last attempt was told says more than that time ran out in this one.
                 said = said if isinstance(exc, TimeoutError) and said is not None else exc
-                if _is_final(exc) or loop.time() + pause >= end:
+                if _is_final(exc) or loop.time() + backoff.pause >= end:
                     raise from_connecting(said, self._place.url, patience) from _safe(said)
             else:
                 if self._closed:
@@ -86,8 +87,7 @@ class Link:
                     continue
                 self._connection = connection
                 return connection
-            await asyncio.sleep(pause)
-            pause = min(pause * 2, PAUSE[1])
+            await backoff.wait()
 
     async def fetch(self, statement: str, args: Sequence[Any], timeout: float) -> list[Any]:
         """Run one statement on the connection there is.

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from sssnbus.errors import BusError
+from sssnbus.stores.backoff import Backoff
 from sssnbus.stores.postgres import letter
 from sssnbus.stores.postgres.failure import Lost
 from sssnbus.stores.postgres.lane import Identity
@@ -19,7 +20,8 @@ _log = logging.getLogger(__name__)
 PULSE: Final = 20.0
 """Seconds of silence after which the connection is asked whether it still is one."""
 
-_PAUSE: Final = (0.1, 2.0)
+_PAUSES: Final = (0.1, 2.0)
+"""The first and the longest wait, in seconds, before listening anew."""
 
 _BELL: Final = "SELECT value FROM {schema}.meta WHERE name = 'bell'"
 _LISTENING: Final = (
@@ -69,13 +71,13 @@ class Listener:
             await asyncio.wait([self._task])
 
     async def _run(self, link: Link) -> None:
-        pause = _PAUSE[0]
+        backoff = Backoff(*_PAUSES)
         while not self._closed:
             try:
                 await link.connect(self._place.connect_timeout)
                 # It listens: whatever was committed before has told nobody here, so all look once.
                 self.watchers.tell()
-                pause = _PAUSE[0]
+                backoff.reset()
                 while True:
                     try:
                         async with asyncio.timeout(PULSE):
@@ -91,12 +93,10 @@ class Listener:
                 pass
             except BusError as exc:
                 _log.debug("No notifications: %s", exc)
-                await asyncio.sleep(pause)
-                pause = min(pause * 2, _PAUSE[1])
+                await backoff.wait()
             except Exception as exc:
                 _log.debug("No notifications: %s", type(exc).__name__)
-                await asyncio.sleep(pause)
-                pause = min(pause * 2, _PAUSE[1])
+                await backoff.wait()
             self._again.clear()
             link.drop()
 
