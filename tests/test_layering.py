@@ -34,6 +34,7 @@ registry
 memory sqlite redis nats postgres
 life lane holds watchers
 backoff base url loop
+value
 """
 
 
