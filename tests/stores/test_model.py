@@ -6,7 +6,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, Phase, settings
+from hypothesis import Phase, settings
 from hypothesis.stateful import run_state_machine_as_test
 
 from sssnbus.errors import MessageConflict
@@ -15,6 +15,7 @@ from sssnbus.stores import Leases, MemoryStore, Placed, Selection
 from sssnbus.testing import StoreFactory
 from sssnbus.testing.machine import store_machine
 from tests.stores.places import sqlite_at
+from tests.stores.tools import runs
 
 
 def memory() -> AbstractContextManager[StoreFactory]:
@@ -27,16 +28,6 @@ def sqlite() -> Iterator[StoreFactory]:
     """Give a folder for one run."""
     with tempfile.TemporaryDirectory() as folder:
         yield sqlite_at(Path(folder))
-
-
-def runs(examples: int, steps: int) -> settings:
-    """Return how much to try; the time of one run says nothing here."""
-    return settings(
-        max_examples=examples,
-        stateful_step_count=steps,
-        deadline=None,
-        suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
-    )
 
 
 def test_memory() -> None:

@@ -4,6 +4,8 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
+from hypothesis import HealthCheck, settings
+
 from sssnbus.stored import Draft
 
 T = TypeVar("T")
@@ -12,6 +14,16 @@ T = TypeVar("T")
 def draft(channel: str = "jobs", body: bytes = b"1", **more: Any) -> Draft:
     """Return a draft of which only a few things matter."""
     return Draft(channel, more.pop("id", None), 1.0, "me", None, "json", b"", body, 0, **more)
+
+
+def runs(examples: int, steps: int) -> settings:
+    """Return how much to try; the time of one run says nothing here."""
+    return settings(
+        max_examples=examples,
+        stateful_step_count=steps,
+        deadline=None,
+        suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
+    )
 
 
 async def until(

@@ -3,22 +3,12 @@
 from contextlib import AbstractContextManager, nullcontext
 
 import pytest
-from hypothesis import HealthCheck, settings
 from hypothesis.stateful import run_state_machine_as_test
 
 from sssnbus.testing import StoreFactory
 from sssnbus.testing.machine import store_machine
 from tests.stores.nats.places import nats_at
-
-
-def runs(examples: int, steps: int) -> settings:
-    """Return how much to try; the time of one run says nothing here."""
-    return settings(
-        max_examples=examples,
-        stateful_step_count=steps,
-        deadline=None,
-        suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
-    )
+from tests.stores.tools import runs
 
 
 def check(address: str, examples: int, steps: int) -> None:

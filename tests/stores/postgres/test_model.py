@@ -7,12 +7,12 @@ from contextlib import contextmanager
 from itertools import count
 
 import pytest
-from hypothesis import HealthCheck, settings
 from hypothesis.stateful import run_state_machine_as_test
 
 from sssnbus.testing import StoreFactory
 from sssnbus.testing.machine import store_machine
 from tests.stores.postgres.tools import Site
+from tests.stores.tools import runs
 
 _numbers = count(1)
 
@@ -26,15 +26,8 @@ def run(address: str, examples: int, steps: int) -> None:
         yield site.factory
         asyncio.run(site.remove())
 
-    run_state_machine_as_test(
-        store_machine(place, shared=True, renewed=False),
-        settings=settings(
-            max_examples=examples,
-            stateful_step_count=steps,
-            deadline=None,
-            suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
-        ),
-    )
+    machine = store_machine(place, shared=True, renewed=False)
+    run_state_machine_as_test(machine, settings=runs(examples, steps))
 
 
 def test_postgres(address: str) -> None:

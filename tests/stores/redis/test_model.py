@@ -6,29 +6,25 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
-from hypothesis import HealthCheck, settings
 from hypothesis.stateful import run_state_machine_as_test
 
 from sssnbus.testing import StoreFactory
 from sssnbus.testing.machine import store_machine
 from tests.stores.redis.tools import stores_at
+from tests.stores.tools import runs
 
 _numbers = itertools.count(1)
 
 
 def run(url: str, examples: int, steps: int) -> None:
-    """Put the store to random work, each time at a place of its own; the time of one run says nothing."""
+    """Put the store to random work, each time at a place of its own."""
 
     @contextmanager
     def place() -> Iterator[StoreFactory]:
         yield stores_at(f"{url}?prefix=model-{os.getpid()}-{next(_numbers)}")
 
     machine = store_machine(place, shared=True, renewed=False)
-    checks = [HealthCheck.too_slow, HealthCheck.data_too_large]
-    limits = settings(
-        max_examples=examples, stateful_step_count=steps, deadline=None, suppress_health_check=checks
-    )
-    run_state_machine_as_test(machine, settings=limits)
+    run_state_machine_as_test(machine, settings=runs(examples, steps))
 
 
 def test_model(server_url: str) -> None:
