@@ -7,6 +7,7 @@ import subprocess
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Self
 
 STARTING = 30.0
 """Seconds that a server gets to answer."""
@@ -28,11 +29,21 @@ def accepts(port: int) -> bool:
 
 
 class Server:
-    """A server process that can be killed, paused and started again with the data it had."""
+    """A server process that can be killed, paused and started again with the data it had.
+
+    ``with`` starts it and stops it in the end.
+    """
 
     def __init__(self, command: Sequence[str], port: int, log: Path, ready: Callable[[], bool]) -> None:
         self.command, self.port, self.log, self._ready = tuple(command), port, log, ready
         self._process: subprocess.Popen[bytes] | None = None
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
 
     def start(self) -> None:
         """Start it and wait until it answers."""

@@ -21,12 +21,8 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         return
     if binary() is None:
         pytest.skip("there is no nats-server for this platform: install one, or name one by the environment")
-    server = server_in(tmp_path_factory.mktemp("nats"))
-    server.start()
-    try:
+    with server_in(tmp_path_factory.mktemp("nats")) as server:
         yield f"127.0.0.1:{server.port}"
-    finally:
-        server.stop()
 
 
 @pytest.fixture
@@ -42,10 +38,8 @@ def server(tmp_path: Path) -> Iterator[Server]:
     """Give a server that the test may kill."""
     if binary() is None:
         pytest.skip("there is no nats-server for this platform")
-    server = server_in(tmp_path)
-    server.start()
-    yield server
-    server.stop()
+    with server_in(tmp_path) as server:
+        yield server
 
 
 @pytest.fixture

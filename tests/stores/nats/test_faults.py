@@ -324,9 +324,7 @@ async def test_missing_server(caplog: pytest.LogCaptureFixture) -> None:
 async def test_wrong_password(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """A wrong password is told at once, and shown nowhere (row 69)."""
     caplog.set_level(logging.DEBUG)
-    server = server_in(tmp_path, "authorization { user: me, password: right }")
-    server.start()
-    try:
+    with server_in(tmp_path, "authorization { user: me, password: right }") as server:
         store = store_from_url(f"nats://me:{SECRET}@127.0.0.1:{server.port}?connect_timeout=30")
         async with asyncio.timeout(10):
             with pytest.raises(StoreUnavailable, match="refused the user, password or token") as caught:
@@ -335,8 +333,6 @@ async def test_wrong_password(tmp_path: Path, caplog: pytest.LogCaptureFixture) 
         good = store_from_url(f"nats://me:right@127.0.0.1:{server.port}")
         await good.open()
         await good.aclose()
-    finally:
-        server.stop()
 
 
 async def test_tls(tmp_path: Path) -> None:
@@ -346,10 +342,8 @@ async def test_tls(tmp_path: Path) -> None:
         await asyncio.to_thread(certify, key, cert)
     except FileNotFoundError:
         pytest.skip("there is no openssl to make a certificate with")
-    server = server_in(tmp_path, f'tls {{ cert_file: "{cert}", key_file: "{key}" }}')
-    server.start()
-    place = f"tls://127.0.0.1:{server.port}?connect_timeout=30"
-    try:
+    with server_in(tmp_path, f'tls {{ cert_file: "{cert}", key_file: "{key}" }}') as server:
+        place = f"tls://127.0.0.1:{server.port}?connect_timeout=30"
         for wrong in (place, f"{place}&tls_ca={cert}"):
             async with asyncio.timeout(10):
                 with pytest.raises(StoreUnavailable, match="certificate") as caught:
@@ -358,8 +352,6 @@ async def test_tls(tmp_path: Path) -> None:
         good = store_from_url(f"{place}&tls_ca={cert}&tls_hostname=bus.test")
         await good.open()
         await good.aclose()
-    finally:
-        server.stop()
 
 
 async def test_no_secret_in_clear() -> None:
@@ -407,9 +399,7 @@ async def test_closing_after_the_server_died(server: Server, caplog: pytest.LogC
 
 async def test_full_server(tmp_path: Path) -> None:
     """A server without room refuses what is new, acks too, and keeps what was stored (row 21)."""
-    server = server_in(tmp_path, jetstream="max_file_store: 300KB")
-    server.start()
-    try:
+    with server_in(tmp_path, jetstream="max_file_store: 300KB") as server:
         store = await opened(store_at(server.port))
         await store.append([draft("q", 1)])
         (held,) = (await store.claim("q", worker="w", lease=60)).leases
@@ -432,34 +422,24 @@ async def test_full_server(tmp_path: Path) -> None:
         assert await retried(lambda: store.settle("q", [ack])) == [True]
         await retried(lambda: store.append([draft("a", "again")]))
         await store.aclose()
-    finally:
-        server.stop()
 
 
 async def test_no_jetstream(tmp_path: Path) -> None:
     """A server without JetStream is told what it lacks."""
-    server = server_in(tmp_path, jetstream="off")
-    server.start()
-    try:
+    with server_in(tmp_path, jetstream="off") as server:
         with pytest.raises(StoreUnavailable, match="needs JetStream"):
             await store_at(server.port).open()
-    finally:
-        server.stop()
 
 
 async def test_too_large(tmp_path: Path) -> None:
     """What the server would not take is refused before it is sent, with its limit (row 80)."""
-    server = server_in(tmp_path, "max_payload: 64KB")
-    server.start()
-    try:
+    with server_in(tmp_path, "max_payload: 64KB") as server:
         store = await opened(store_at(server.port))
         with pytest.raises(PayloadTooLarge, match="exceeds maximum size of 65536 bytes"):
             await store.append([draft("a", 1), draft("a", "x" * 65_536)])
         assert await values(store, "a") == []
         assert (await store.append([draft("a", "x" * 60_000)]))[0].sequence == 1
         await store.aclose()
-    finally:
-        server.stop()
 
 
 async def test_lost_answers_make_no_doubles(proxy: Proxy) -> None:

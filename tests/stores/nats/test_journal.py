@@ -45,14 +45,10 @@ async def narrow(tmp_path: Path) -> AsyncIterator[NATSStore]:
     """Give a store on a server that takes small messages only."""
     if binary() is None:
         pytest.skip("there is no nats-server for this platform")
-    server = server_in(tmp_path, "max_payload: 64KB")
-    server.start()
-    try:
+    with server_in(tmp_path, "max_payload: 64KB") as server:
         store = await opened(store_at(server.port))
         yield store
         await store.aclose()
-    finally:
-        server.stop()
 
 
 async def test_texts_of_errors_that_are_large(narrow: NATSStore) -> None:

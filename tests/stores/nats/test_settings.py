@@ -236,17 +236,13 @@ async def test_old_server(tmp_path: Path, store: NATSStore, monkeypatch: pytest.
 
 async def test_restricted_user(tmp_path: Path) -> None:
     """A user without the rights is told which one is missing."""
-    server = server_in(
+    with server_in(
         tmp_path,
         'authorization { users: [{ user: me, password: x, permissions: { publish: ["_INBOX.>"] } }] }',
-    )
-    server.start()
-    try:
+    ) as server:
         store = store_from_url(f"nats://me:x@127.0.0.1:{server.port}?timeout=1&connect_timeout=1")
         with pytest.raises(StoreError, match="may not be used like this"):
             await store.open()
-    finally:
-        server.stop()
 
 
 async def test_removed_by_two(store: NATSStore) -> None:

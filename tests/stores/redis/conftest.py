@@ -27,10 +27,8 @@ def server_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         return
     if redis_server() is None:
         pytest.skip("there is no redis-server for this platform; name one in SSSNBUS_TEST_REDIS_URL")
-    server = private_server(tmp_path_factory.mktemp("redis"))
-    server.start()
-    yield f"redis://127.0.0.1:{server.port}/0"
-    server.stop()
+    with private_server(tmp_path_factory.mktemp("redis")) as server:
+        yield f"redis://127.0.0.1:{server.port}/0"
 
 
 @pytest.fixture
@@ -51,10 +49,8 @@ def folder(tmp_path: Path) -> Path:
 @pytest.fixture
 def server(folder: Path) -> Iterator[Server]:
     """Give a private server that a test may kill; it keeps what it has acknowledged."""
-    server = private_server(folder, "--appendonly", "yes", "--appendfsync", "always")
-    server.start()
-    yield server
-    server.stop()
+    with private_server(folder, "--appendonly", "yes", "--appendfsync", "always") as server:
+        yield server
 
 
 @pytest.fixture

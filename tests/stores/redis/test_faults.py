@@ -35,10 +35,8 @@ from tests.stores.redis.tools import client, draft, line, opened, program, until
 @pytest.fixture
 def forgetful(folder: Path) -> Iterator[Server]:
     """Give a private server that keeps nothing."""
-    server = private_server(folder)
-    server.start()
-    yield server
-    server.stop()
+    with private_server(folder) as server:
+        yield server
 
 
 @pytest.fixture
@@ -288,9 +286,7 @@ async def test_cancelled_on_the_way(server: Server, proxy: Proxy) -> None:
 
 async def test_wrong_password(folder: Path) -> None:
     """A refused login is told at once, without the password."""
-    server = private_server(folder, "--requirepass", "right")
-    server.start()
-    try:
+    with private_server(folder, "--requirepass", "right") as server:
         for login in (":hunter2@", "user:hunter2@", ""):
             with pytest.raises(StoreError, match="refused the login") as caught:
                 await from_url(f"redis://{login}127.0.0.1:{server.port}", None).open()
@@ -298,20 +294,14 @@ async def test_wrong_password(folder: Path) -> None:
             assert "hunter2" not in f"{caught.value!r} {caught.value} {caught.value.__cause__!r}"
         async with opened(f"redis://:right@127.0.0.1:{server.port}") as store:
             assert "right" not in f"{store.url} {store!r} {store._place!r}"
-    finally:
-        server.stop()
 
 
 async def test_password_from_the_environment(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A password that is not in the URL comes from the engine's own variable."""
-    server = private_server(folder, "--requirepass", "right")
-    server.start()
-    try:
+    with private_server(folder, "--requirepass", "right") as server:
         monkeypatch.setenv("REDISCLI_AUTH", "right")
         async with opened(f"redis://127.0.0.1:{server.port}") as store:
             await store.append([draft("events")])
-    finally:
-        server.stop()
 
 
 async def test_no_secret_is_told(
@@ -320,10 +310,8 @@ async def test_no_secret_is_told(
     """Whatever happens to a store, no log and no error holds its password or what its messages say."""
     secret, content = "hunter2-marker", b"content-marker"
     caplog.set_level("DEBUG")
-    server = private_server(folder, "--requirepass", secret)
-    server.start()
     told: list[str] = []
-    try:
+    with private_server(folder, "--requirepass", secret) as server:
         url = f"redis://:{secret}@127.0.0.1:{server.port}?timeout=0.3&connect_timeout=0.3&poll_interval=0.05"
         async with opened(url) as store:
             end = store.watch(lambda: None)
@@ -341,8 +329,6 @@ async def test_no_secret_is_told(
             await asyncio.to_thread(server.start)
             end()
             told.append(f"{store!r} {store._place!r} {store._keeper!r}")
-    finally:
-        server.stop()
     told += [record.getMessage() + str(record.exc_text or "") for record in caplog.records]
     told += [str(warning.message) for warning in recwarn]
     assert len(told) > 4

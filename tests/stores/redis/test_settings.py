@@ -22,10 +22,8 @@ from tests.stores.redis.tools import client, draft, opened, until
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """Give a private server whose settings the tests change."""
-    server = private_server(tmp_path_factory.mktemp("settings"))
-    server.start()
-    yield server
-    server.stop()
+    with private_server(tmp_path_factory.mktemp("settings")) as server:
+        yield server
 
 
 async def test_certificates_that_are_not_there() -> None:
@@ -180,13 +178,9 @@ async def test_sentinel(server: Server, folder: Path) -> None:
     settings = folder / "sentinel.conf"
     settings.write_text(f"port {port}\nsentinel monitor main 127.0.0.1 {server.port} 1\n")
     command = (program, str(settings), "--sentinel")
-    sentinel = Server(command, port, folder / "sentinel.log", lambda: answers(port))
-    sentinel.start()
-    try:
+    with Server(command, port, folder / "sentinel.log", lambda: answers(port)):
         with pytest.raises(IncompatibleStore, match="it is a Sentinel, which keeps no data"):
             await from_url(f"redis://127.0.0.1:{port}", None).open()
-    finally:
-        sentinel.stop()
 
 
 async def test_too_few_replicas(server: Server, caplog: pytest.LogCaptureFixture) -> None:
