@@ -19,22 +19,21 @@ class Logbook(Core, Catalogue):
     """The catalogue as a sorted set of names, and a hash for each log."""
 
     async def declare(self, log: str, kind: Kind) -> Kind:
-        known, born = await self._read("A look", ("kind", log), _kind)
-        if known is None:
-            known, born = await self._write("A declaration", ("declare", log, kind), _kind)
+        found = await self._read("A look", ("kind", log), _known)
+        if found is None:
+            found = await self._write("A declaration", ("declare", log, kind), _declared)
+        known, born = found
         if self._born.get(log) != born:
             # It was dropped and declared anew since we knew it, and counts from 1 again.
             self._born[log] = born
             self._marks.pop(log, None)
-        return Kind(known)
+        return known
 
     async def logs(self, prefix: str = "") -> list[LogInfo]:
-        found: list[LogInfo] = await self._read("A list", ("logs", prefix), _infos)
-        return found
+        return await self._read("A list", ("logs", prefix), _infos)
 
     async def counts(self, log: str) -> Counts:
-        found: Counts = await self._read("A count", ("counts", log), _counts)
-        return found
+        return await self._read("A count", ("counts", log), _counts)
 
     async def drop(self, log: str) -> None:
         await self._write("A drop", ("drop", log), nothing)
@@ -59,8 +58,7 @@ class Logbook(Core, Catalogue):
 
         What big collections take is estimated by the server. Where it does not tell, the size is 0.
         """
-        found: Usage = await self._read("A look", ("usage",), _usage)
-        return found
+        return await self._read("A look", ("usage",), _usage)
 
     async def _compact(self) -> None:
         """Have the append-only file written anew. No script may ask for that, so it is asked for directly."""
@@ -76,8 +74,12 @@ class Logbook(Core, Catalogue):
             await wire.close()
 
 
-def _kind(answer: list[Any], parts: Bytes) -> tuple[str | None, str]:
-    return answer[1], answer[2]
+def _known(answer: list[Any], parts: Bytes) -> tuple[Kind, str] | None:
+    return None if answer[1] is None else _declared(answer, parts)
+
+
+def _declared(answer: list[Any], parts: Bytes) -> tuple[Kind, str]:
+    return Kind(answer[1]), answer[2]
 
 
 def _infos(answer: list[Any], parts: Bytes) -> list[LogInfo]:

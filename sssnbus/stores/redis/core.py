@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from enum import Enum
 from itertools import count
 from secrets import token_hex
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic_core import to_json
 from redis.exceptions import RedisError, ResponseError
@@ -31,6 +31,8 @@ from sssnbus.stores.redis.server import create, inspect, is_replica
 from sssnbus.stores.redis.wire import Wire
 
 _log = logging.getLogger(__name__)
+
+R = TypeVar("R")
 
 
 class Difference(Enum):
@@ -70,21 +72,23 @@ class Core(LivingStore):
         self._marks: dict[str, tuple[int, str]] = {}
         """The newest message of a log that we have seen there: its place and its id."""
 
-    async def _read(self, what: str, body: Sequence[object], parse: Callable[[list[Any], Bytes], Any]) -> Any:
+    async def _read(self, what: str, body: Sequence[object], parse: Callable[[list[Any], Bytes], R]) -> R:
         """Ask the server. It tells of everything that was acknowledged."""
         self._check()
-        return await self._reader.perform(Operation(what, body, parse))
+        told: R = await self._reader.perform(Operation(what, body, parse))
+        return told
 
     async def _write(
         self,
         what: str,
         body: Sequence[object],
-        parse: Callable[[list[Any], Bytes], Any],
+        parse: Callable[[list[Any], Bytes], R],
         parts: Sequence[bytes] = (),
-    ) -> Any:
+    ) -> R:
         """Have the server change something."""
         self._check()
-        return await self._writer.perform(Operation(what, body, parse, parts))
+        told: R = await self._writer.perform(Operation(what, body, parse, parts))
+        return told
 
     def _renew(self) -> None:
         """Have leases renewed that are due for it, before what is done next."""

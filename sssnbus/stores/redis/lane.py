@@ -74,11 +74,6 @@ class Lane(lane.Lane[Operation]):
         """Whether the data was found to be other than what this was opened on; nothing is sent then."""
 
     async def perform(self, operation: Operation, timeout: float | None = None) -> Any:
-        """Return the result of an operation once the server has answered.
-
-        A cancelled one was either abandoned, or has ended before the ``CancelledError`` leaves; then its
-        ``result`` is there to be undone.
-        """
         future = self._submit(operation, timeout)
         try:
             if self._wire is None:

@@ -91,11 +91,10 @@ class Logs(Core, LogStore, ByID):
         return dict(zip(names, ends, strict=True))
 
     async def locate(self, log: str, time: float) -> int:
-        sequence: int = await self._read("A search", ("locate", log, _within(time)), value)
-        return sequence
+        return await self._read("A search", ("locate", log, _within(time)), value)
 
     async def find(self, log: str, id: str) -> Stored | None:
-        found: list[Stored] = await self._read("A search", ("find", log, id), messages)
+        found = await self._read("A search", ("find", log, id), messages)
         return found[0] if found else None
 
     async def trim(
@@ -121,8 +120,7 @@ class Logs(Core, LogStore, ByID):
         return removed
 
     async def remove(self, log: str, ids: Sequence[str]) -> int:
-        count: int = await self._write("A removal", ("remove", log, list(ids)), value)
-        return count
+        return await self._write("A removal", ("remove", log, list(ids)), value)
 
 
 def _within(time: float) -> float:

@@ -66,7 +66,7 @@ class Queues(Logs, QueueStore):
         self._check()
         self._renew()
         rows, parts = _settlements(settlements)
-        settled: list[bool] = await self._write("A settlement", ("settle", log, rows), _flags, parts)
+        settled = await self._write("A settlement", ("settle", log, rows), _flags, parts)
         self._holds.drop([settlement.token for settlement in settlements])
         return settled
 
@@ -75,17 +75,14 @@ class Queues(Logs, QueueStore):
         self._renew()
         # Before the server is told: a renewal in between would move the end again.
         self._holds.fix([token for _, token in holds])
-        extended: list[bool] = await self._write("An extension", ("extend", log, list(holds), lease), _flags)
-        return extended
+        return await self._write("An extension", ("extend", log, list(holds), lease), _flags)
 
     async def peek(self, log: str, *, limit: int, select: Selection | None = None) -> list[Stored]:
-        shown: list[Stored] = await self._read("A peek", ("peek", log, max(limit, 0), select), messages)
-        return shown
+        return await self._read("A peek", ("peek", log, max(limit, 0), select), messages)
 
     async def standing(self, log: str, sequences: Sequence[int]) -> dict[int, Standing]:
         parse = partial(_standings, None if self._manual else self._clock.elapsed())
-        found: dict[int, Standing] = await self._read("A look", ("standing", log, list(sequences)), parse)
-        return found
+        return await self._read("A look", ("standing", log, list(sequences)), parse)
 
     async def transfer(
         self, source: str, target: str, *, limit: int, select: Selection | None = None
@@ -93,8 +90,7 @@ class Queues(Logs, QueueStore):
         self._check()
         self._renew()
         body = ("transfer", source, target, max(limit, 0), select)
-        moved: list[Stored] = await self._write("A transfer", body, messages)
-        return moved
+        return await self._write("A transfer", body, messages)
 
     async def _undo_claim(self, log: str, leases: Sequence[Lease]) -> None:
         rows, _ = _settlements([Release(each.stored.sequence, each.token, counted=False) for each in leases])

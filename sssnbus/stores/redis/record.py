@@ -13,23 +13,20 @@ class Shelf(Core, Records):
     """Records as hashes, a value behind its version."""
 
     async def get(self, space: str, name: str) -> Record | None:
-        found: Record | None = await self._read("A record", ("get", space, name), _record)
-        return found
+        return await self._read("A record", ("get", space, name), _record)
 
     async def put(self, space: str, name: str, value: bytes, *, version: int | None) -> int | None:
         # Versions are of the clock of ids: one does not come back when a value is deleted and made anew.
         expected = None if version is None else str(version)
         body = ("put", space, name, expected, len(value))
-        new: int | None = await self._write("A record", body, _version, [value])
-        return new
+        return await self._write("A record", body, _version, [value])
 
     async def delete(self, space: str, name: str) -> bool:
         count: int = await self._write("A deletion", ("delete", space, name), value)
         return count > 0
 
     async def names(self, space: str) -> dict[str, Record]:
-        found: dict[str, Record] = await self._read("Records", ("names", space), _records)
-        return found
+        return await self._read("Records", ("names", space), _records)
 
     async def alive(self, owner: str) -> bool:
         """Return whether the store that called itself ``owner`` is still open, this one included.

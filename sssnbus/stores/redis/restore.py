@@ -13,15 +13,14 @@ class Restoring(Logs, Portable):
     """Appends that are followed by what is to be known of the messages."""
 
     async def spaces(self) -> list[str]:
-        found: list[str] = await self._read("A look", ("spaces",), _names)
-        return found
+        return await self._read("A look", ("spaces",), _names)
 
     async def restore(self, log: str, items: Sequence[tuple[Draft, Standing]]) -> list[Placed]:
         drafts = [draft for draft, _ in items]
         rows, parts = as_rows(drafts)
         standings = [(each.state, each.attempt, each.error and plain(each.error)) for _, each in items]
         body = ("restore", log, rows, standings)
-        placed: list[Placed] = await self._write("A restoration", body, as_placed, parts)
+        placed = await self._write("A restoration", body, as_placed, parts)
         self._mark_all(drafts, placed)
         return placed
 
