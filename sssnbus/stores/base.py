@@ -14,6 +14,7 @@ Promises that hold for every verb, unless it says otherwise:
 - **Cancellation.** A cancelled verb was either never applied, or is applied as a whole before the
   ``CancelledError`` leaves it. It never happens later.
 - **Tasks.** Any number of tasks of the loop that opened the store may call it at once.
+- **Unknown logs.** A log that nobody declared is empty to every verb; only adding to it is refused.
 - **Errors.** ``ClosedError``, ``NotStarted``, ``WrongLoop`` and ``ForkedProcess`` for use at the wrong moment
   or place, ``NotStarted`` also for writing to a log that nobody declared, and ``ChannelKindMismatch`` for a
   verb of queues on a plain log; ``StoreError`` for trouble with the storage; ``StoreTimeout`` when an
