@@ -29,6 +29,9 @@ _log = logging.getLogger(__name__)
 SNAPSHOT_EVERY: Final = 1000
 """Entries between two snapshots."""
 
+_RELOAD_EVERY: Final = 0.5
+"""Seconds between two tries to read a journal anew."""
+
 _CHUNK: Final = 256 * 1024
 """Characters of a snapshot in one message, at most."""
 
@@ -185,7 +188,7 @@ class Journal:
                 return
             except BusError as error:
                 _log.debug("A journal of %s cannot be read: %s", self._link.url, error)
-                await asyncio.sleep(0.5)
+                await asyncio.sleep(_RELOAD_EVERY)
                 continue
             self._audience.news()
             return

@@ -30,9 +30,6 @@ _LOOK_EVERY = 0.5
 class Shelf(Core, Records):
     """Records as the newest messages of subjects; a version is a sequence, so none is used twice."""
 
-    _watchers: Watchers
-    _dead: set[str]
-
     async def get(self, space: str, name: str) -> Record | None:
         return await self._do(self._get, self._names.record(space, name))
 
@@ -116,6 +113,15 @@ class Hints(Shelf, Wakeups):
     """Wake-ups by consumers that bring the messages themselves, and by asking."""
 
     poll_interval: float | None = 1.0
+    _watchers: Watchers
+    _dead: set[str]
+    """Owners of leases that were not heard of when they were looked for last."""
+    _seen: dict[str, float]
+    """When each owner of leases was looked for last, on ``Clock.elapsed``."""
+    _rung = True
+    """Whether anybody has told of news since ``changed`` was asked last."""
+    _bytes: tuple[int, ...] = ()
+    """The bytes and the streams of the account when ``changed`` was asked last."""
 
     def watch(
         self, ring: Callable[[], None], take: Callable[[News], None] | None = None
@@ -134,10 +140,6 @@ class Hints(Shelf, Wakeups):
             # Who reads is told.
             return True
         return await self._do(self._has_changed)
-
-    _rung = True
-    _bytes: tuple[int, ...] = ()
-    _seen: "dict[str, float]"
 
     async def _has_changed(self) -> bool:
         deadline = self._deadline()

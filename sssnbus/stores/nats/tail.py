@@ -29,6 +29,9 @@ _SETTLING: Final = 5.0
 _SAME: Final = 0.001
 """Seconds by which two readings of one time of the server may differ."""
 
+_RESTART_EVERY: Final = 0.5
+"""Seconds between two tries to begin anew."""
+
 Take = Callable[[Incoming, int, float], None]
 """Gets a message, its sequence and when the server stored it."""
 
@@ -290,7 +293,7 @@ class Tail:
                     return
                 except BusError as error:
                     _log.debug("Stream %s cannot be followed: %s", self._stream, error)
-                    await asyncio.sleep(0.5)
+                    await asyncio.sleep(_RESTART_EVERY)
         finally:
             self._starting = False
         if self._on_gap is not None:
