@@ -4,11 +4,16 @@ import os
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import settings
 
 try:
     from blockbuster import BlockBuster
 except ImportError:
     BlockBuster = None  # type: ignore[assignment,misc]  # a development dependency that may be missing
+
+# How long an example takes says something of the machine only.
+settings.register_profile("untimed", deadline=None)
+settings.load_profile("untimed")
 
 
 def pytest_xdist_auto_num_workers() -> int:

@@ -728,7 +728,7 @@ async def act(bus: Bus, clock: ManualClock, step: tuple[Any, ...]) -> None:
                 await jobs.nack("w", taken, delay=9.5 if what == "nack late" else 0.0, error="e")
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.lists(broadcasts | writes | others, max_size=15))
 async def test_there_and_back(steps: list[tuple[Any, ...]]) -> None:
     """Whatever was done to a store, its dump is the same after loading it into another, and back again."""

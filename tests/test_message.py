@@ -132,7 +132,7 @@ def nested(depth: int, leaf: object = None) -> object:
 
 
 @given(json_values)
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_json_values_come_back(value: object) -> None:
     """Every JSON value comes back equal and of the same type (BV-06, BV-07, BV-10, SB-120)."""
     kind, body = encode_content(value)
@@ -168,14 +168,12 @@ def test_edges_come_back(value: object) -> None:
 
 
 @given(st.text() | st.text('\x00\x1f\x7f\\"/é\u2028\U0001f600'))
-@settings(deadline=None)
 def test_text_is_encoded_alike(value: str) -> None:
     """The short way that text takes gives the bytes that every other JSON value would get."""
     assert encode_text(value, MAX_PAYLOAD) == to_json(value)
 
 
 @given(st.binary(max_size=300))
-@settings(deadline=None)
 def test_bytes_come_back(value: bytes) -> None:
     """Bytes travel as they are (FX-22)."""
     assert encode_content(value) == ("bytes", value)
@@ -509,7 +507,6 @@ def test_bad_names(name: object) -> None:
 
 
 @given(st.text(max_size=10))
-@settings(deadline=None)
 def test_any_name(name: str) -> None:
     """The rule for names is the one that is written down, for any text."""
     ascii_only = all(char.isascii() and (char.isalnum() or char in "._-") for char in name)

@@ -87,21 +87,21 @@ async def run(events: list[str], limit: int, on_full: OnFull) -> None:
         assert all(entry.pending == 0 for entry in entries if entry.sequence in kept)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(EVENTS, st.integers(1, 4))
 async def test_drop_oldest(events: list[str], limit: int) -> None:
     """Drop_oldest does what the model does."""
     await run(events, limit, "drop_oldest")
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(EVENTS, st.integers(1, 4))
 async def test_drop_newest(events: list[str], limit: int) -> None:
     """Drop_newest does what the model does."""
     await run(events, limit, "drop_newest")
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(EVENTS, st.integers(1, 4))
 async def test_disconnect(events: list[str], limit: int) -> None:
     """Disconnect does what the model does."""
@@ -111,7 +111,7 @@ async def test_disconnect(events: list[str], limit: int) -> None:
 STEPS = st.lists(st.tuples(st.integers(0, 6), st.integers(0, 6)), max_size=12)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(STEPS, st.integers(1, 4), st.booleans())
 async def test_leaving_in_the_store(steps: list[tuple[int, int]], limit: int, early: bool) -> None:
     """With catch_up a consumer gets every message once and in order, and the buffer keeps its bound."""
