@@ -128,9 +128,9 @@ class Lane(ABC, Generic[O]):
         """Return the error for an operation that has begun and was never heard of again."""
         return operation.unknown(self._url)
 
-    def _expires(self, operation: O) -> bool:
-        """Return whether an operation is given up at its deadline; one that has begun is waited for."""
-        return operation.stage is Stage.WAITING
+    def _limit(self, operation: O) -> float | None:
+        """Return when an operation is given up, None if it never is: one that has begun is waited for."""
+        return operation.deadline if operation.stage is Stage.WAITING else None
 
     def _submit(self, operation: O, timeout: float | None) -> asyncio.Future[Any]:
         if self._closed:
@@ -209,10 +209,10 @@ class Lane(ABC, Generic[O]):
         """Give up what is out of time."""
         self._timer, now, soonest = None, self._loop.time(), None
         for operation in (*self._flying, *self._waiting):
-            if not self._expires(operation):
+            if (limit := self._limit(operation)) is None:
                 continue
-            if operation.deadline > now:
-                soonest = min(soonest or operation.deadline, operation.deadline)
+            if limit > now:
+                soonest = min(soonest or limit, limit)
             elif not self._abandon(operation, self._late(operation)):
                 self._overdue(operation)
         if soonest is not None:
@@ -221,4 +221,4 @@ class Lane(ABC, Generic[O]):
         self._waiting = deque(each for each in self._waiting if each.stage is Stage.WAITING)
 
     def _overdue(self, operation: O) -> None:
-        """See to an operation that has begun and is out of time; only where ``_expires`` names such."""
+        """See to an operation that has begun and is out of time; only where ``_limit`` names such."""

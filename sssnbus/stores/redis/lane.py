@@ -140,9 +140,13 @@ class Lane(lane.Lane[Operation]):
             # It changes nothing, so it is not asked again for somebody who is gone.
             operation.future = None
 
-    def _expires(self, operation: Operation) -> bool:
-        # What was sent as well: it is sent again and again meanwhile.
-        return operation.future is not None
+    def _limit(self, operation: Operation) -> float | None:
+        if operation.future is None:
+            return None
+        if operation.stage is Stage.WAITING:
+            return operation.deadline
+        # It is sent again and again until then; a shorter time that its caller gave was for its beginning.
+        return operation.deadline + max(0.0, self._timeout - operation.timeout)
 
     def _overdue(self, operation: Operation) -> None:
         operation.end(self._unknown(operation))

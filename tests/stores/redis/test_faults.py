@@ -186,6 +186,20 @@ async def test_black_hole(proxy: Proxy) -> None:
         assert set(found) <= {b"before", b"lost", b"after"}
 
 
+async def test_a_write_that_has_begun(proxy: Proxy) -> None:
+    """A caller's own limit is for the beginning: what was sent by then is waited for, and hurts nobody."""
+    async with opened(f"redis://127.0.0.1:{proxy.port}?timeout=60") as store:
+        connections = proxy.connections
+        proxy.hold_answers()
+        writing = asyncio.create_task(store.append([draft("events", b"slow")], timeout=0.01))
+        await asyncio.wait([writing], timeout=0.2)
+        proxy.mend()
+        await writing
+        await store.append([draft("events", b"next")])
+        assert await bodies(store) == [b"slow", b"next"]
+        assert proxy.connections == connections
+
+
 async def test_requests_that_were_given_up(store: RedisStore, server_url: str) -> None:
     """A request that arrives after a later one of its sender, or after its sender has left, is not taken."""
     key, write, one = store._place.clock_key, scripts().write.text, scripts().one.text
