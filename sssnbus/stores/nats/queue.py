@@ -34,7 +34,7 @@ class Queues(Claims, QueueStore):
         known = self._logs.get(log)
         if known is not None and known.mirror is not None and settlements:
             changes = self._plain(known.mirror, settlements)
-            if changes and len(parts(changes, self._link.max_payload)) == 1:
+            if len(parts(changes, self._link.max_payload)) == 1:
                 # Without a task: this is the way of nearly every one.
                 return [bool(done) for done in await self._awaited(known.mirror.journal.commit(changes))]
         return await self._do(self._settle, log, settlements)

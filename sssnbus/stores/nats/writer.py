@@ -268,9 +268,14 @@ class Writer:
 
 
 def parts(changes: Sequence[Change], max_payload: int) -> list[Sequence[Change]]:
-    """Return changes in parts that fit into an entry each, if only one change is not too large by itself."""
+    """Return changes in parts that fit into an entry each, if only one change is not too large by itself.
+
+    No changes make no part: beside those of others they would make an entry that nobody can read.
+    """
+    if not changes:
+        return []
     fits = len(changes) <= MAX_CHANGES and len(to_json(changes)) <= max_payload * _SHARE
-    if fits or len(changes) <= 1:
+    if fits or len(changes) == 1:
         return [changes]
     half = len(changes) // 2
     return parts(changes[:half], max_payload) + parts(changes[half:], max_payload)

@@ -37,7 +37,19 @@ def test_parts() -> None:
         assert max(len(part) for part in divided) <= MAX_CHANGES
         assert max(sum(len(change[2]) for change in part) for part in divided) <= limit / 2
     assert parts(changes[:1], 10) == [changes[:1]]
-    assert parts([], 10) == [[]]
+    assert parts([], 10) == []
+
+
+async def test_changing_nothing(store: NATSStore, other: NATSStore) -> None:
+    """A verb that finds nothing to change does not spoil the entry that others have made at the same time."""
+    await store.declare("q", Kind.QUEUE)
+    ids = [placed.id for placed in await store.append([draft("q", number) for number in range(20)])]
+    several = ([id] if number % 2 else ["unknown"] for number, id in enumerate(ids))
+    removed = await asyncio.gather(*(store.remove("q", some) for some in several))
+    assert removed == [0, 1] * 10
+    await other.open()
+    assert await other.counts("q") == Counts(ready=10)
+    await other.aclose()
 
 
 @pytest.fixture
