@@ -7,7 +7,7 @@ from sssnbus.errors import MessageConflict
 from sssnbus.stored import Draft, Stored
 from sssnbus.stores.base import Kind, Placed, Standing
 from sssnbus.stores.nats.dedupe import Keys, Reserved
-from sssnbus.stores.nats.fetch import newest
+from sssnbus.stores.nats.fetch import Got, newest
 from sssnbus.stores.nats.logbook import Log
 from sssnbus.stores.nats.message import MESSAGE_ID, decode
 
@@ -100,9 +100,12 @@ class Plans(Keys):
         """Return where a draft is already, and whether its made id belongs to another message."""
         # Also when nothing is known to have been sent twice: between two tries a server that was not ready
         # may have answered, and under a new id our own message would be told by a name that it has not.
-        if (place := await self._ours(work, index, id, deadline)) is not None:
-            return place, False
-        stored = await self._by_id(work.log, id, deadline)
+        # One look tells both: our own may arrive between two, and would be taken for somebody else's.
+        got = await self._newest(work.log, id, deadline)
+        if got is not None and got.headers.get(MESSAGE_ID) == f"{work.name}.{index}":
+            # Also if a worker is through with it.
+            return Placed(id, got.sequence), False
+        stored = await self._still_there(work.log, got, deadline)
         if stored is None:
             return None, False
         if draft.id is None and draft.dedupe is None:
@@ -111,17 +114,16 @@ class Plans(Keys):
         check_same(work.log.name, stored, draft)
         return Placed(id, stored.sequence, True), False
 
-    async def _ours(self, work: Work, index: int, id: str, deadline: float) -> Placed | None:
-        """Return where an earlier try has stored a draft, even if a worker is through with it."""
-        subjects = self._names.any_topic(work.log.hash, id)
-        got = await newest(self._link, work.log.stream, subjects, work.log.direct, deadline)
-        ours = got is not None and got.headers.get(MESSAGE_ID) == f"{work.name}.{index}"
-        return Placed(id, got.sequence) if got is not None and ours else None
-
     async def _by_id(self, log: Log, id: str, deadline: float) -> Stored | None:
-        """Return the message with an id. One that left its queue leaves the stream as well."""
+        """Return the message with an id."""
+        return await self._still_there(log, await self._newest(log, id, deadline), deadline)
+
+    async def _newest(self, log: Log, id: str, deadline: float) -> Got | None:
         subjects = self._names.any_topic(log.hash, id)
-        got = await newest(self._link, log.stream, subjects, log.direct, deadline)
+        return await newest(self._link, log.stream, subjects, log.direct, deadline)
+
+    async def _still_there(self, log: Log, got: Got | None, deadline: float) -> Stored | None:
+        """Return a message that was found. One that left its queue leaves the stream as well."""
         if got is None:
             return None
         if log.kind is Kind.QUEUE:

@@ -25,8 +25,8 @@ from sssnbus import (
 )
 from sssnbus.stores import store_from_url
 from sssnbus.stores.base import Ack, Counts, Kind
-from sssnbus.stores.nats import NATSStore
-from sssnbus.stores.nats.failure import Nobody
+from sssnbus.stores.nats import NATSStore, plan
+from sssnbus.stores.nats.failure import Lost, Nobody
 from sssnbus.testing import run_until_idle
 from sssnbus.testing.bench import draft, value
 from tests.channels.tools import Recorder, until
@@ -520,6 +520,27 @@ async def test_ids_of_what_was_sent_twice(server: Server) -> None:
     placed = await store.append([draft("a", n) for n in range(3)])
     found = (await store.read("a", after=0, limit=9)).messages
     assert [(p.id, p.sequence, p.duplicate) for p in placed] == [(s.id, s.sequence, False) for s in found]
+    await store.aclose()
+
+
+async def test_ids_of_what_arrives_late(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a first try stores only when it was already looked for goes by the id that its receipt names."""
+    store = await opened(store_at(server.port))
+    real, begin, looks = plan.newest, store._link.begin, 0
+
+    async def too_early(*args: Any) -> Any:
+        nonlocal looks
+        looks += 1
+        return await real(*args) if looks > 1 else None
+
+    def lost(packet: Any, deadline: float, tell: Any) -> None:
+        begin(packet, deadline, lambda _: tell(Lost()))
+
+    monkeypatch.setattr(plan, "newest", too_early)
+    monkeypatch.setattr(store._link, "begin", lost)
+    (placed,) = await store.append([draft("a", 1)])
+    (stored,) = (await store.read("a", after=0, limit=9)).messages
+    assert (placed.id, placed.sequence, looks > 0) == (stored.id, stored.sequence, True)
     await store.aclose()
 
 
