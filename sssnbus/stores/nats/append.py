@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 from sssnbus.errors import (
+    ClosedError,
     InvalidOption,
     MissingAbility,
     NotStarted,
@@ -155,6 +156,9 @@ class Appends(Sending):
         log = work.log
         try:
             plan, stored = await self._try(work, limit, deadline)
+        except (OutcomeUnknown, asyncio.CancelledError):
+            # If a message is there, it is its key that keeps off another one when this is tried again.
+            raise
         except BaseException:
             await self._give_up_keys(work.keys.values())
             raise
@@ -178,7 +182,7 @@ class Appends(Sending):
         while True:
             try:
                 plan = await self._plan(work, deadline)
-            except StoreUnavailable as error:
+            except (StoreUnavailable, ClosedError) as error:
                 if work.repeated:
                     raise OutcomeUnknown(self.url, "an append") from error
                 raise

@@ -23,6 +23,7 @@ from sssnbus import (
     StoreFull,
     StoreUnavailable,
 )
+from sssnbus.stored import Dedupe
 from sssnbus.stores import store_from_url
 from sssnbus.stores.base import Ack, Counts, Kind
 from sssnbus.stores.nats import NATSStore, plan
@@ -591,6 +592,22 @@ async def test_outcome_of_what_may_have_been_taken(server: Server) -> None:
     with pytest.raises(OutcomeUnknown):
         await store.put("s", "n", b"x", version=None)
     await store.aclose()
+
+
+async def test_dedupe_key_of_what_may_have_been_taken(server: Server) -> None:
+    """A write of unknown outcome keeps its dedupe key: the same again adds nothing."""
+    lossy, store = store_at(server.port, timeout=0.5, prefix="one"), store_at(server.port, prefix="one")
+    for each in (lossy, store):
+        await opened(each)
+    again = draft("a", 1)._replace(dedupe=Dedupe("key", b"digest", 60.0))
+    lose_answers(lossy, "publish", ".m.", 99)
+    with pytest.raises(OutcomeUnknown):
+        await lossy.append([again])
+    (placed,) = await store.append([again])
+    assert placed.duplicate
+    assert await values(store, "a") == [1]
+    for each in (lossy, store):
+        await each.aclose()
 
 
 async def test_cancelled_settle(proxy: Proxy) -> None:
