@@ -154,9 +154,9 @@ class Channel(ABC):
     async def _start(self) -> None:
         store, owned = await self._open_store()
         fanout = FanOut.enter()
+        tail = fanout.tail(store)
         try:
             catalogue = await self._declare(store)
-            tail = fanout.tail(store)
             self._place = Place(
                 store,
                 catalogue,
@@ -170,6 +170,7 @@ class Channel(ABC):
             await self._started(self._place)
         except BaseException:
             self._place = None
+            fanout.forget(tail)
             await fanout.leave()
             if owned:
                 await store.aclose()

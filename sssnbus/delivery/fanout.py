@@ -37,6 +37,8 @@ class Tail:
         self.store = store
         self.heads: dict[str, Head] = {}
         self.listeners: dict[str, list[Listener]] = {}
+        self.users = 0
+        """How many were given it and have not given it back. Some of them are still starting."""
         self.due = False
         self.failures = 0
         self._wakeups = store if isinstance(store, Wakeups) else None
@@ -207,15 +209,17 @@ class FanOut:
             raise FanOutDied from self.error
 
     def tail(self, store: LogStore) -> Tail:
-        """Return how this loop follows a store, the same object for everybody."""
+        """Return how this loop follows a store, the same object for everybody, until all ``forget`` it."""
         tail = self._tails.get(id(store))
         if tail is None:
             tail = self._tails[id(store)] = Tail(self, store)
+        tail.users += 1
         return tail
 
     def forget(self, tail: Tail) -> None:
-        """Stop following a store that nobody uses any more."""
-        if not tail.heads and not tail.listeners:
+        """Give back what ``tail`` has returned; the last one ends it."""
+        tail.users -= 1
+        if not tail.users:
             tail.unwatch()
             self._tails.pop(id(tail.store), None)
 

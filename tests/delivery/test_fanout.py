@@ -7,7 +7,7 @@ import pytest
 
 from sssnbus import BroadcastChannel, Bus, FanOutDied, Pattern, StoreReset, StoreUnavailable
 from sssnbus.delivery.fanout import FanOut
-from sssnbus.stores import MemoryStore, News, Page
+from sssnbus.stores import MemoryStore, News, Page, Record
 from sssnbus.testing import run_until_idle
 from tests.channels.tools import Recorder, data, until
 
@@ -89,6 +89,39 @@ async def test_failure_that_passes() -> None:
         tail.check()
         await recorder.reach(1)
         assert recorder.seen == [1]
+    await store.aclose()
+
+
+class Slow(MemoryStore):
+    """A store that keeps those waiting who ask it for a broadcast channel's settings."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked, self.answer = asyncio.Event(), asyncio.Event()
+
+    async def get(self, space: str, name: str) -> Record | None:
+        if name == "retention":
+            self.asked.set()
+            await self.answer.wait()
+        return await super().get(space, name)
+
+
+async def test_stopping_beside_a_start() -> None:
+    """A channel that is still starting when the only other one is stopped gets the news of its store."""
+    store, recorder = Slow(), Recorder()
+    await store.open()
+    async with Bus(store) as bus:
+        events, jobs = bus.broadcast("events"), bus.work_queue("jobs")
+        await jobs.start()
+        subscribing = asyncio.ensure_future(events.subscribe("a", recorder))
+        await store.asked.wait()
+        await jobs.stop()
+        store.answer.set()
+        await subscribing
+        await store.append([events._drafter.draft("other", 1, {})])
+        await events.write("me", 2, confirm="stored")
+        await recorder.reach(2)
+        assert recorder.seen == [1, 2]
     await store.aclose()
 
 

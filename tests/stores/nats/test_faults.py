@@ -26,7 +26,7 @@ from sssnbus import (
 from sssnbus.stored import Dedupe
 from sssnbus.stores import store_from_url
 from sssnbus.stores.base import Ack, Counts, Kind
-from sssnbus.stores.nats import NATSStore, plan
+from sssnbus.stores.nats import NATSStore, fetch, plan
 from sssnbus.stores.nats.failure import Lost, Nobody
 from sssnbus.testing import run_until_idle
 from sssnbus.testing.bench import draft, value
@@ -527,7 +527,7 @@ async def test_ids_of_what_was_sent_twice(server: Server) -> None:
 async def test_ids_of_what_arrives_late(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     """What a first try stores only when it was already looked for goes by the id that its receipt names."""
     store = await opened(store_at(server.port))
-    real, begin, looks = plan.newest, store._link.begin, 0
+    real, begin, looks = fetch.newest, store._link.begin, 0
 
     async def too_early(*args: Any) -> Any:
         nonlocal looks
