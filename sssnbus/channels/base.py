@@ -139,13 +139,13 @@ class Channel(ABC):
                 return
             if self._life is Life.DRAINING:
                 raise ClosedError(f"Channel {self.id!r}")
-            self.starting = True
+            self.starting, before = True, self._life
             try:
                 await complete(self._start())
             except asyncio.CancelledError:
-                # Nobody will stop what nobody was told has started.
+                # Nobody will stop what nobody was told has started. The next verb may start it.
                 if (place := self._place) is not None:
-                    self._place, self._life = None, Life.STOPPED
+                    self._place, self._life = None, before
                     await complete(self._stop(place, 0.0))
                 raise
             finally:

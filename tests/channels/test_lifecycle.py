@@ -17,6 +17,7 @@ from sssnbus import (
     BroadcastChannel,
     Bus,
     BusTimeout,
+    Channel,
     ChannelKindMismatch,
     ChannelMessage,
     ClosedError,
@@ -393,6 +394,18 @@ async def test_start_cancelled(store_url: str, target: str) -> None:
             assert FanOut._running.get(asyncio.get_running_loop()) is None
             await what.start()
         await what.stop()
+
+
+@pytest.mark.parametrize("make", [Bus.broadcast, Bus.work_queue])
+async def test_first_verb_cancelled(bus: Bus, make: Callable[[Bus, str], Channel]) -> None:
+    """A channel of a bus that was about to start when its first verb was cancelled starts with the next."""
+    for steps in range(12):
+        channel = make(bus, f"c{steps}")
+        writing = asyncio.ensure_future(channel.write("s", 1))
+        for _ in range(steps):
+            await asyncio.sleep(0)
+        await cancelled(writing)
+        await channel.write("s", 2)
 
 
 @pytest.mark.parametrize("target", ["channel", "bus"])
