@@ -158,6 +158,14 @@ class Wire(SafeClient):
             self._pending.clear()
             self._pending_data_size = 0
 
+    async def _process_connect_init(self) -> None:
+        try:
+            await super()._process_connect_init()
+        except BaseException:
+            # The client tries again with another connection, and would leave this one as it is.
+            self._hang_up()
+            raise
+
     async def _process_op_err(self, error: Exception) -> None:
         if not (self.is_closed or self.is_reconnecting):
             self._abort()
@@ -172,6 +180,9 @@ class Wire(SafeClient):
         """Let go of what is not sent yet: behind a black hole an orderly end waits for it for minutes."""
         self._pending.clear()
         self._pending_data_size = 0
+        self._hang_up()
+
+    def _hang_up(self) -> None:
         writer = getattr(self._transport, "_io_writer", None)
         if writer is not None:
             writer.transport.abort()

@@ -4,6 +4,7 @@ Each test has a server of its own, or a proxy before the shared one.
 """
 
 import asyncio
+import gc
 import logging
 import ssl
 import subprocess
@@ -239,6 +240,20 @@ async def test_cuts_under_load(proxy: Proxy) -> None:
     assert len(done) == len({str(item) for item in done}) == 320
     assert proxy.connections > 6
     await store.aclose()
+
+
+async def test_connections_that_come_to_nothing(proxy: Proxy) -> None:
+    """What the server, or the way there, ends before it was let in is closed: a ResourceWarning would fail."""
+    store = await opened(store_at(proxy.port))
+    proxy.cut()
+    for _ in range(3):
+        proxy.refused.clear()
+        async with asyncio.timeout(20):
+            await proxy.refused.wait()
+    proxy.mend()
+    await retried(lambda: store.append([draft("a", 1)]))
+    await store.aclose()
+    gc.collect()
 
 
 async def test_black_hole(proxy: Proxy) -> None:
