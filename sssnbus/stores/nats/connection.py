@@ -14,7 +14,7 @@ from sssnbus.errors import BusError, ClosedError, OutcomeUnknown, StoreUnavailab
 from sssnbus.stores.nats.access import Access, refused
 from sssnbus.stores.nats.failure import Lost, denied
 from sssnbus.stores.nats.waiters import Waiters
-from sssnbus.stores.nats.wire import Incoming, Wire
+from sssnbus.stores.nats.wire import Incoming, Wire, end
 
 _log = logging.getLogger(__name__)
 
@@ -297,16 +297,6 @@ class Connection:
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
             _log.warning("%s failed: %s", task.get_name(), error)
-
-
-async def end(task: "asyncio.Future[None]") -> None:
-    """Cancel something for good: what it waits for may swallow a cancellation."""
-    while not task.done():
-        task.cancel()
-        await asyncio.wait([task], timeout=0.1)
-    if not task.cancelled():
-        # Looked at, so that nobody complains of an error that was never fetched.
-        task.exception()
 
 
 async def _unsubscribe(subscription: Subscription) -> None:

@@ -74,6 +74,10 @@ class SafeClient(Client):
         """Disconnect for good."""
         if self._current_server is None:
             return
+        trying = self._reconnection_task
+        if trying is not None and trying is not asyncio.current_task():
+            # The client cancels it once, and would leave a new connection to nobody if that is swallowed.
+            await end(trying)
         # A task of its own: it waits for what the client's other tasks wait for too, and one of these that
         # is cancelled cancels that for all of them. Half-way into TLS it would never end.
         closing = asyncio.ensure_future(super().close())
@@ -186,3 +190,13 @@ class Wire(SafeClient):
         writer = getattr(self._transport, "_io_writer", None)
         if writer is not None:
             writer.transport.abort()
+
+
+async def end(task: "asyncio.Future[None]") -> None:
+    """Cancel something for good: what it waits for may swallow a cancellation."""
+    while not task.done():
+        task.cancel()
+        await asyncio.wait([task], timeout=0.1)
+    if not task.cancelled():
+        # Looked at, so that nobody complains of an error that was never fetched.
+        task.exception()

@@ -243,7 +243,7 @@ async def test_cuts_under_load(proxy: Proxy) -> None:
 
 
 async def test_connections_that_come_to_nothing(proxy: Proxy) -> None:
-    """What the server, or the way there, ends before it was let in is closed: a ResourceWarning would fail."""
+    """A connection that ends before it was let in is closed: a ResourceWarning would fail this."""
     store = await opened(store_at(proxy.port))
     proxy.cut()
     for _ in range(3):
@@ -325,6 +325,17 @@ async def test_closing_behind_a_black_hole(proxy: Proxy) -> None:
     async with asyncio.timeout(10):
         await store.aclose(grace=0.5)
     proxy.mend()
+
+
+async def test_closing_while_it_connects_anew(proxy: Proxy) -> None:
+    """A store that is closed while the server lets nobody in leaves nobody who goes on trying."""
+    store = await opened(store_at(proxy.port))
+    proxy.hold()
+    connections = proxy.connections
+    proxy.break_once()
+    await until(lambda: proxy.connections > connections)
+    await store.aclose()
+    assert [task for task in asyncio.all_tasks() if "Client" in repr(task.get_coro())] == []
 
 
 async def test_missing_server(caplog: pytest.LogCaptureFixture) -> None:

@@ -11,8 +11,7 @@ from nats.protocol.parser import Parser
 from sssnbus.errors import BusError, PayloadTooLarge
 from sssnbus.stores.base import Kind
 from sssnbus.stores.nats import NATSStore
-from sssnbus.stores.nats.connection import end
-from sssnbus.stores.nats.wire import Incoming, SafeClient, Wire
+from sssnbus.stores.nats.wire import Incoming, SafeClient, Wire, end
 from sssnbus.testing import run_until_idle
 from sssnbus.testing.bench import draft
 from tests.servers.proxy import Proxy
