@@ -95,7 +95,8 @@ class Appends(Sending):
             for ids in own:
                 ids.discard(id)
             unsure = isinstance(answer.result(), Exception)
-            late = self._phase is not Phase.OPEN or asyncio.get_running_loop().time() > deadline
+            ends = self._link.ending or self._phase is not Phase.OPEN
+            late = ends or asyncio.get_running_loop().time() > deadline
             if unsure and late and cancelled is None:
                 raise self._link.no_answer("an append")
             if not (unsure and late):

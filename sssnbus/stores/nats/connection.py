@@ -68,6 +68,11 @@ class Connection:
         return self._up.is_set()
 
     @property
+    def ending(self) -> bool:
+        """Whether it ends, or its loop does, so that no answer will come any more."""
+        return self._closing
+
+    @property
     def max_payload(self) -> int:
         """Bytes that the server takes in one message, headers included."""
         return self._wire.max_payload

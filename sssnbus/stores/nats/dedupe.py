@@ -15,6 +15,7 @@ from pydantic_core import from_json, to_json
 from sssnbus.errors import BusError, MessageConflict
 from sssnbus.stored import Dedupe
 from sssnbus.stores.base import Placed
+from sssnbus.stores.nats.failure import Absent
 from sssnbus.stores.nats.fetch import newest
 from sssnbus.stores.nats.logbook import Log, Logbook
 
@@ -68,15 +69,26 @@ class Keys(Logbook):
     async def _keep(self, key: Reserved, place: Placed) -> None:
         value = _value(key.dedupe, place.id, place.sequence, key.until)
         lifetime = self._lifetime(key.until - self._elapsed())
-        await self._put(key.subject, value, key.version, lifetime=lifetime)
+        if await self._put(key.subject, value, key.version, lifetime=lifetime) is None:
+            # Another writer who came with it may have given it up; if not, it is told its place already.
+            await self._put(key.subject, value, None, lifetime=lifetime)
 
     async def _give_up_keys(self, keys: Iterable[Reserved]) -> None:
-        """Free keys whose message was refused. One that stays is as good: it leads nowhere."""
-        try:
-            for key in keys:
-                await self._delete(key.subject)
-        except BusError as error:
-            _log.debug("A dedupe key was not given up: %s", error)
+        """Free keys whose message was refused, unless another writer has used them since.
+
+        One that stays is as good: it leads nowhere.
+        """
+        for key in keys:
+            body = {"seq": key.version, "no_erase": True}
+            try:
+                await self._link.api(
+                    f"STREAM.MSG.DELETE.{self._names.records}", body, deadline=self._deadline()
+                )
+            except Absent:
+                continue
+            except BusError as error:
+                _log.debug("A dedupe key was not given up: %s", error)
+                return
 
     async def _place_of(self, log: Log, known: dict[str, Any], deadline: float) -> Placed | None:
         if known["place"] is not None:

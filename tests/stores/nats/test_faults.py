@@ -26,8 +26,9 @@ from sssnbus import (
 )
 from sssnbus.stored import Dedupe
 from sssnbus.stores import store_from_url
-from sssnbus.stores.base import Ack, Counts, Kind
+from sssnbus.stores.base import Ack, Counts, Kind, Placed
 from sssnbus.stores.nats import NATSStore, fetch, plan
+from sssnbus.stores.nats.dedupe import Reserved
 from sssnbus.stores.nats.failure import Lost, Nobody
 from sssnbus.testing import run_until_idle
 from sssnbus.testing.bench import draft, value
@@ -634,6 +635,23 @@ async def test_dedupe_key_of_what_may_have_been_taken(server: Server) -> None:
     assert await values(store, "a") == [1]
     for each in (lossy, store):
         await each.aclose()
+
+
+@pytest.mark.parametrize("first", ["kept", "given up"])
+async def test_dedupe_key_of_two_writers(server: Server, first: str) -> None:
+    """Of two who come with a key one stores and one is refused: the key stands for what was stored."""
+    store = await opened(store_at(server.port))
+    log, key = store._logs["a"], Dedupe("key", b"digest", 60.0)
+    deadline = store._deadline()
+    one = await store._reserve(log, key, "1", deadline)
+    two = await store._reserve(log, key, "2", deadline)
+    assert isinstance(one, Reserved)
+    assert isinstance(two, Reserved)
+    steps = [store._keep_keys([(two, Placed(two.id, 7))], log), store._give_up_keys([one])]
+    for step in steps if first == "kept" else reversed(steps):
+        await step
+    assert await store._reserve(log, key, "3", deadline) == Placed(one.id, 7, True)
+    await store.aclose()
 
 
 async def test_cancelled_settle(proxy: Proxy) -> None:
