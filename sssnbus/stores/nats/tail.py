@@ -23,7 +23,7 @@ _LOOK: Final = 0.02
 _PATIENCE: Final = 2.0
 """Seconds without a delivery that is due after which the tail is begun anew."""
 
-_SETTLING: Final = 5.0
+_SETTLING: Final = 20.0
 """Seconds that the new leader of a cluster gets to come as far as the last one was."""
 
 _SAME: Final = 0.001
@@ -281,7 +281,7 @@ class Tail:
         try:
             while not self._ended:
                 try:
-                    await self._look(self._link.deadline())
+                    await self._look(self._link.deadline(_SETTLING + self._link.timeout))
                     if self._ended:
                         return
                     await self.start(self._link.deadline())

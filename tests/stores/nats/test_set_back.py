@@ -4,12 +4,13 @@ import asyncio
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from sssnbus import Bus
 from sssnbus.errors import StoreReplaced
-from sssnbus.stores.nats import NATSStore
+from sssnbus.stores.nats import NATSStore, tail
 from tests.servers.process import Server
 from tests.stores.nats.places import binary, server_in, url_of
 
@@ -83,3 +84,32 @@ async def test_set_back(server: Server, tmp_path: Path, channel: str, over: int)
         else:
             left = await again.broadcast("events").read("c", limit=99)
         assert [message.content.data for message in left] == [0, 1, *range(over)]
+
+
+async def test_leader_that_stays_behind(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The new leader of a cluster gets time to catch up; one that does not has lost something."""
+    info, looks = tail.Tail._info, []
+
+    async def behind(self: tail.Tail, deadline: float, early: bool = False) -> dict[str, Any]:
+        found = await info(self, deadline, early)
+        looks.append(found)
+        found["config"]["num_replicas"] = 3
+        found["state"]["last_seq"] -= 1
+        return found
+
+    place = url_of(server)
+    async with Bus(place) as bus, Bus(place) as other:
+        store = await bus.store()
+        assert isinstance(store, NATSStore)
+        async with bus.broadcast("events").subscribe("s") as subscription:
+            # By another one, so that it comes from the server.
+            await write(other, "events", range(1))
+            await anext(subscription)
+            monkeypatch.setattr(tail, "_SETTLING", 0.5)
+            monkeypatch.setattr(tail.Tail, "_info", behind)
+            store._link.timeout = 0.2
+            for listener in list(store._link.listeners.values()):
+                listener.resume()
+            with pytest.raises(StoreReplaced):
+                await anext(subscription)
+    assert len(looks) > 5
