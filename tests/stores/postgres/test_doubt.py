@@ -111,7 +111,7 @@ async def test_ack_in_a_black_hole(site: Site) -> None:
         # First: the tables are not made in so little time on every machine.
         opened(site) as other,
         Proxy("127.0.0.1", site.port) as proxy,
-        Bus(site.url(proxy.port, timeout=0.3, connect_timeout=0.3)) as bus,
+        Bus(site.url(proxy.port, timeout=1, connect_timeout=1)) as bus,
     ):
         jobs = bus.work_queue("jobs")
         handled: list[object] = []
@@ -129,7 +129,7 @@ async def test_ack_in_a_black_hole(site: Site) -> None:
 
         await until(in_trouble)
         # Longer than an ack is waited for, so that one is given up.
-        await asyncio.sleep(1.5)
+        await asyncio.sleep(3.0)
         proxy.mend()
         await until(lambda: other.counts("jobs"), lambda counts: counts == Counts())
         await jobs.write("me", 2)

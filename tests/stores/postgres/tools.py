@@ -79,10 +79,11 @@ async def opened(site: Site, port: int | None = None, **options: Any) -> AsyncIt
         async with opened(site):
             pass
     store = site.store(port, **options)
-    await store.open()
+    # Nor does a slow machine come to anything the first time.
+    await until(lambda: works(store.open()))
     try:
-        await store.declare("jobs", Kind.QUEUE)
-        await store.declare("events", Kind.LOG)
+        await until(lambda: works(store.declare("jobs", Kind.QUEUE)))
+        await until(lambda: works(store.declare("events", Kind.LOG)))
         yield store
     finally:
         await store.aclose()
