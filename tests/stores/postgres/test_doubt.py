@@ -129,7 +129,7 @@ async def test_ack_in_a_black_hole(site: Site) -> None:
 
         await until(in_trouble)
         # Longer than an ack is waited for, so that one is given up.
-        await asyncio.sleep(3.0)
+        await asyncio.sleep(4.0)
         proxy.mend()
         await until(lambda: other.counts("jobs"), lambda counts: counts == Counts())
         await jobs.write("me", 2)
