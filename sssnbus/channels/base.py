@@ -139,13 +139,14 @@ class Channel(ABC):
                 return
             if self._life is Life.DRAINING:
                 raise ClosedError(f"Channel {self.id!r}")
-            self.starting, before = True, self._life
+            self.starting = True
             try:
                 await complete(self._start())
             except asyncio.CancelledError:
-                # Nobody will stop what nobody was told has started. The next verb may start it.
-                if (place := self._place) is not None:
-                    self._place, self._life = None, before
+                # Nobody will stop what nobody was told has started. A host will, and other tasks may be using
+                # it already.
+                if self._host is None and (place := self._place) is not None:
+                    self._place, self._life = None, Life.STOPPED
                     await complete(self._stop(place, 0.0))
                 raise
             finally:

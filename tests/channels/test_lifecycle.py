@@ -8,6 +8,7 @@ import sys
 import textwrap
 import threading
 from collections.abc import Awaitable, Callable
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -406,6 +407,22 @@ async def test_first_verb_cancelled(bus: Bus, make: Callable[[Bus, str], Channel
             await asyncio.sleep(0)
         await cancelled(writing)
         await channel.write("s", 2)
+
+
+async def test_first_verb_cancelled_beside_another(bus: Bus) -> None:
+    """Who begins with a channel while the verb that starts it is being cancelled has it for good."""
+    for steps, later in product(range(12), range(4)):
+        channel, recorder = bus.broadcast(f"c{steps}-{later}"), Recorder()
+        writing = asyncio.ensure_future(channel.write("s", 1))
+        for _ in range(steps):
+            await asyncio.sleep(0)
+        writing.cancel()
+        for _ in range(later):
+            await asyncio.sleep(0)
+        await channel.subscribe("a", recorder)
+        await asyncio.wait([writing])
+        await channel.write("s", 2)
+        assert recorder.seen[-1:] == [2], (steps, later)
 
 
 @pytest.mark.parametrize("target", ["channel", "bus"])
