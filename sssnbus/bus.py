@@ -152,8 +152,6 @@ class Bus:
             raise MissingAbility("any", store.url, ["LogStore"])
         await store.open()
         self._store, self._fanout = store, FanOut.enter()
-        if self._life is _Life.STOPPED:
-            self._channels.clear()
         self._stopped = asyncio.Event()
         self._home = os.getpid(), asyncio.get_running_loop()
         self._life = _Life.STARTED
@@ -188,7 +186,9 @@ class Bus:
         self._stopped.set()
         store, fanout, self._store, self._fanout = self._store, self._fanout, None, None
         end = asyncio.get_running_loop().time() + grace
+        # What is asked for from here on belongs to the next life, and is stopped with that.
         channels = [channel for channel, _ in self._channels.values()]
+        self._channels.clear()
         try:
             # A start that hangs is ended by closing the store, and nothing else.
             stops = (briefly(c.stop(grace), patience(end)) if c.starting else c.stop(grace) for c in channels)

@@ -86,6 +86,19 @@ async def test_idempotent() -> None:
         assert "stopped" in repr(bus)
 
 
+async def test_channel_made_before_a_restart() -> None:
+    """A channel that was asked for while the bus was stopped is its own when it is started again."""
+    bus = Bus()
+    await bus.start()
+    await bus.stop()
+    events = bus.broadcast("events")
+    await bus.start()
+    await events.write("s", 1)
+    assert bus.broadcast("events") is events
+    await bus.stop()
+    assert "stopped" in repr(events)
+
+
 async def test_restart_with_old_channels(tmp_path: Path) -> None:
     """After a restart the bus gives new channels, and those of its former life stay stopped."""
     bus = Bus(f"sqlite:///{tmp_path}/x.db")
