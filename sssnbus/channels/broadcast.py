@@ -316,7 +316,7 @@ class BroadcastChannel(Channel):
         in it is logged and counted, and reaches neither the writer nor other subscribers. A live subscription
         then goes on with the next message. A durable one tries again, after a growing pause, up to
         ``max_deliveries`` times, and then puts a copy among the dead letters. A second subscription with a
-        handler under one name replaces the first.
+        handler under one name replaces the first, which may have ended even if beginning is cancelled.
 
         Args:
             consumer: The subscriber's name.

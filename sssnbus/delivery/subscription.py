@@ -66,7 +66,9 @@ class Subscription:
 
     With a callback, awaiting starts it, and it runs until ``unsubscribe``, ``aclose`` or the end of the
     channel. Without one, ``async with`` opens it and ``async for`` takes the messages, oldest first. Several
-    tasks may iterate one subscription: each message goes to one of them. A cancelled wait takes nothing.
+    tasks may iterate one subscription: each message goes to one of them, and a durable one takes it for done
+    when that task asks again. For a time limit use ``listen``: ``asyncio.wait_for`` asks in a task of its own
+    each time before Python 3.12. A cancelled wait takes nothing.
     """
 
     def __init__(self, name: str, plan: Plan, terms: Terms, handler: Handler | None) -> None:

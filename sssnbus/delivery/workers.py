@@ -67,7 +67,8 @@ class Workers:
     With a handler, awaiting starts ``concurrency`` workers. A message is acked when the handler returns,
     and tried again when it raises. Without one, ``async for`` claims one message after the other: asking for
     the next, or leaving the block normally, acks the last; an exception gives it another attempt. Several
-    tasks may iterate, each for itself.
+    tasks may iterate, each for itself: for a time limit use ``listen``, since ``asyncio.wait_for`` asks in a
+    task of its own each time before Python 3.12.
     """
 
     def __init__(self, name: str, plan: WorkPlan, handler: Handler | None) -> None:
