@@ -360,7 +360,7 @@ class StoreTimeout(BusTimeout):
     def __init__(self, what: str, seconds: float) -> None:
         self.what, self.seconds = what, seconds
         super().__init__(
-            f"{what} did not start within {seconds:g} s because the store was busy. Nothing was "
+            f"{what} did not start within {seconds:g} s: the store was busy, or did not answer. Nothing was "
             "applied; try again."
         )
 

@@ -282,9 +282,10 @@ class Queue(Channel):
             place.tail.notify(self.id)
 
     async def _run(self) -> Running:
-        await self._ready()
         if not models.loaded():
             await models.load()
+        # Last: while a thread imports them the channel may be stopped.
+        await self._ready()
         assert self._running is not None, "a started channel runs"
         return self._running
 

@@ -64,6 +64,8 @@ class Desk:
         self._closed = False
         self._news = 0
         self._late: set[asyncio.Task[None]] = set()
+        self._asking: set[asyncio.Future[None]] = set()
+        """Claims that are not over: what they get after the end is given back."""
         self._end_listening = tail.listen(channel, self.news)
 
     def close(self) -> None:
@@ -92,11 +94,17 @@ class Desk:
     ) -> list[Claim]:
         """Return up to ``limit`` claims on messages that are ready now; without waiting for any."""
         self._check()
-        while True:
-            claims, seen = await self._claim(worker, limit, select, lease, renew)
-            # What was seen but could not be handed out went to the dead letters; the next may do.
-            if claims or not seen:
-                return claims
+        over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._asking.add(over)
+        try:
+            while True:
+                claims, seen = await self._claim(worker, limit, select, lease, renew)
+                # What was seen but could not be handed out went to the dead letters; the next may do.
+                if claims or not seen:
+                    return claims
+        finally:
+            self._asking.discard(over)
+            over.set_result(None)
 
     async def _claim(
         self, worker: str, limit: int, select: Selection | None, lease: float | None, renew: bool
@@ -320,12 +328,19 @@ class Desk:
         return await self._fanout.see_off(tasks, self._store, self.channel)
 
     async def release_all(self) -> None:
-        """Give back every claim that is not settled, as if it had never been taken."""
+        """Give back every claim that is not settled, as if it had never been taken.
+
+        Return when those have been given back too whose answers are still to come.
+        """
         claims = list(self.claims.values())
-        if claims:
-            await self.settle(
-                claims, [Release(claim.sequence, claim.token, counted=False) for claim in claims]
-            )
+        try:
+            if claims:
+                await self.settle(
+                    claims, [Release(claim.sequence, claim.token, counted=False) for claim in claims]
+                )
+        finally:
+            if self._asking:
+                await asyncio.wait(self._asking)
 
     def _check(self) -> None:
         if self._closed:

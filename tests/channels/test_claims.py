@@ -8,12 +8,14 @@ from sssnbus import (
     Bus,
     BusTimeout,
     ClaimLost,
+    ClosedError,
     InvalidOption,
     Retry,
     StateError,
     StoreTimeout,
     WorkQueueChannel,
 )
+from sssnbus.channels import models
 from sssnbus.stores import MemoryStore
 from sssnbus.stores.base import Settlement
 from sssnbus.testing import ManualClock
@@ -264,6 +266,16 @@ async def test_workers_settle_again(clock: ManualClock) -> None:
         assert done == [1]
         assert await counts(queue) == (0, 0, 0, 0)
     await store.aclose()
+
+
+async def test_stopping_while_the_first_use_imports(bus: Bus, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A queue that is stopped while its first reader waits for the models to be imported says so."""
+    queue = bus.work_queue("jobs")
+    await queue.start()
+    monkeypatch.setattr(models, "loaded", lambda: False)
+    monkeypatch.setattr(models, "load", queue.stop)
+    with pytest.raises(ClosedError):
+        await queue.read("a", exclusive=True)
 
 
 async def test_stop_gives_claims_back(store_url: str) -> None:

@@ -1,10 +1,21 @@
 """Claims that outlive their process: made in one, taken up in another."""
 
 import asyncio
+from typing import Any
 
 import pytest
 
-from sssnbus import Bus, ClaimLost, InvalidName, InvalidOption, StateError, UnknownMessage, WorkQueueChannel
+from sssnbus import (
+    Bus,
+    ClaimLost,
+    ClosedError,
+    InvalidName,
+    InvalidOption,
+    StateError,
+    UnknownMessage,
+    WorkQueueChannel,
+)
+from sssnbus.stores import Leases, QueueStore
 from sssnbus.testing import ManualClock
 from tests.channels.test_work_queue import counts
 from tests.channels.tools import data, python, until, waits
@@ -134,6 +145,34 @@ async def test_a_failed_settlement_keeps_the_claim(bus: Bus, monkeypatch: pytest
         assert await counts(again) == (0, 0, 1, 0)
         await (await again.resume(held.message.id, held.token)).ack()
         assert await counts(again) == (0, 0, 0, 0)
+
+
+async def test_what_is_held_while_the_bus_stops(file_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A hold whose answer comes when its bus is stopping is given back before the store closes."""
+    async with Bus(file_url) as bus, Bus(file_url) as other:
+        await other.work_queue("q").write("s", 1)
+        queue, store = bus.work_queue("q"), await bus.store()
+        assert isinstance(store, QueueStore)
+        real, asked, go = store.claim, asyncio.Event(), asyncio.Event()
+
+        async def slow(*args: Any, **more: Any) -> Leases:
+            leases = await real(*args, **more)
+            asked.set()
+            await go.wait()
+            return leases
+
+        monkeypatch.setattr(store, "claim", slow)
+        holding = asyncio.create_task(queue.hold("w", 600))
+        await asked.wait()
+        stopping = asyncio.create_task(bus.stop())
+        await until(lambda: queue._place is None)
+        for _ in range(100):
+            await asyncio.sleep(0)
+        go.set()
+        with pytest.raises(ClosedError):
+            await holding
+        await stopping
+        assert await counts(other.work_queue("q")) == (1, 0, 0, 0)
 
 
 async def away(*args: object) -> object:

@@ -10,20 +10,18 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 from sssnbus.errors import (
-    ClosedError,
     InvalidOption,
     MissingAbility,
     NotStarted,
     OutcomeUnknown,
     QueueFull,
     StoreTimeout,
-    StoreUnavailable,
 )
 from sssnbus.stored import Draft
 from sssnbus.stores.base import Kind, Placed, Standing
 from sssnbus.stores.life import Phase
 from sssnbus.stores.loop import outlive
-from sssnbus.stores.nats.failure import Missing
+from sssnbus.stores.nats.failure import NOT_SENT, Missing
 from sssnbus.stores.nats.link import place_in
 from sssnbus.stores.nats.logbook import Log
 from sssnbus.stores.nats.plan import Plan, Work
@@ -95,7 +93,7 @@ class Appends(Sending):
             for ids in own:
                 ids.discard(id)
             unsure = isinstance(answer.result(), Exception)
-            ends = self._link.ending or self._phase is not Phase.OPEN
+            ends = self._link.ending or self._link.refusal is not None or self._phase is not Phase.OPEN
             late = ends or asyncio.get_running_loop().time() > deadline
             if unsure and late and cancelled is None:
                 raise self._link.no_answer("an append")
@@ -183,7 +181,7 @@ class Appends(Sending):
         while True:
             try:
                 plan = await self._plan(work, deadline)
-            except (StoreUnavailable, ClosedError) as error:
+            except NOT_SENT as error:
                 if work.repeated:
                     raise OutcomeUnknown(self.url, "an append") from error
                 raise
@@ -201,7 +199,7 @@ class Appends(Sending):
                     continue
             try:
                 return plan, await self._publish(work, plan.items, expected, deadline)
-            except StoreUnavailable as error:
+            except NOT_SENT as error:
                 if work.repeated:
                     raise OutcomeUnknown(self.url, "an append") from error
                 raise

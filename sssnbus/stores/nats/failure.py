@@ -2,7 +2,10 @@
 
 from typing import Any, Final
 
-from sssnbus.errors import BusError, StoreError, StoreFull, StoreUnavailable
+from sssnbus.errors import BusError, ClosedError, StoreError, StoreFull, StoreReplaced, StoreUnavailable
+
+NOT_SENT: Final = (StoreUnavailable, StoreReplaced, ClosedError)
+"""What a request raises that could not be sent. Whoever had sent the same before knows nothing by that."""
 
 # Numbers of JetStream's own errors, which are part of its protocol.
 _WRONG_LAST: Final = frozenset({10071, 10164})

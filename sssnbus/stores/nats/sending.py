@@ -4,10 +4,10 @@ from collections.abc import Iterable, Sequence
 
 from pydantic_core import from_json
 
-from sssnbus.errors import PayloadTooLarge
+from sssnbus.errors import OutcomeUnknown, PayloadTooLarge
 from sssnbus.stored import Draft
 from sssnbus.stores.base import Standing
-from sssnbus.stores.nats.failure import Nobody, Repeated, Stale, check
+from sssnbus.stores.nats.failure import NOT_SENT, Nobody, Repeated, Stale, check
 from sssnbus.stores.nats.link import Packet
 from sssnbus.stores.nats.logbook import Log
 from sssnbus.stores.nats.message import EXPECT_LAST, MESSAGE_ID, encode, size_of
@@ -73,8 +73,9 @@ class Sending(Plans):
             each.update(ids)
         return own
 
-    async def _send(self, log: Log, packets: Sequence[Packet], deadline: float) -> list[int]:
-        unsure = False
+    async def _send(
+        self, log: Log, packets: Sequence[Packet], deadline: float, unsure: bool = False
+    ) -> list[int]:
         while True:
             try:
                 answer = await self._link.publish(packets, deadline=deadline, write="an append")
@@ -84,9 +85,13 @@ class Sending(Plans):
             except Nobody as nobody:
                 unsure |= nobody.repeated
                 await until_ready(self._link, log.stream, deadline, "an append" if unsure else None)
+            except NOT_SENT as error:
+                if unsure:
+                    raise OutcomeUnknown(self.url, "an append") from error
+                raise
             except Stale:
                 raise Again(unsure) from None
             except Repeated:
                 # All were stored by an earlier try. Each alone is told its place; what others of that try
                 # lay between them may be gone.
-                return [(await self._send(log, [packet], deadline))[0] for packet in packets]
+                return [(await self._send(log, [packet], deadline, True))[0] for packet in packets]

@@ -199,19 +199,23 @@ class Tail:
         It may have come back with an older state, as after a power cut, and others may have written since.
         To go on would pass over what they wrote in the same places.
         """
+        # What is delivered from here on is newer than what the server is about to say.
+        position = self.position
         info = await self._info(deadline, early)
         if int(info["config"].get("num_replicas", 1)) > 1:
-            info = await self._settled(info, deadline, early)
-        if int(info["state"]["last_seq"]) < self.position or await self._has_changed(deadline, early):
+            info = await self._settled(info, position, deadline, early)
+        if int(info["state"]["last_seq"]) < position or await self._has_changed(deadline, early):
             self._ended = True
             if self._on_set_back is not None:
                 self._on_set_back()
 
-    async def _settled(self, info: dict[str, Any], deadline: float, early: bool) -> dict[str, Any]:
+    async def _settled(
+        self, info: dict[str, Any], position: int, deadline: float, early: bool
+    ) -> dict[str, Any]:
         """Give the new leader of a cluster some time to come as far as the last one was."""
         loop = asyncio.get_running_loop()
         end = loop.time() + _SETTLING
-        while int(info["state"]["last_seq"]) < self.position and loop.time() < end:
+        while int(info["state"]["last_seq"]) < position and loop.time() < end:
             await asyncio.sleep(_LOOK)
             info = await self._info(deadline, early)
         return info

@@ -1,6 +1,7 @@
 """Waiting for a stream that nobody answers for: it was dropped, or its server is not ready yet."""
 
-from sssnbus.errors import OutcomeUnknown, StoreUnavailable
+from sssnbus.errors import OutcomeUnknown
+from sssnbus.stores.nats.failure import NOT_SENT
 from sssnbus.stores.nats.link import Link
 
 
@@ -22,7 +23,7 @@ async def until_ready(link: Link, stream: str, deadline: float, write: str | Non
         # Its own question tells whether it is there.
         await link.api(f"STREAM.INFO.{stream}", deadline=deadline)
         await link.pause(deadline)
-    except StoreUnavailable as error:
+    except NOT_SENT as error:
         if write is not None:
             raise OutcomeUnknown(link.url, write) from error
         raise

@@ -162,6 +162,14 @@ class Wire(SafeClient):
             self._pending.clear()
             self._pending_data_size = 0
 
+    async def _select_next_server(self) -> None:
+        # A try that failed behind its greeting has left its connection and its tasks to nobody.
+        for task in (self._reading_task, self._ping_interval_task, self._flusher_task):
+            if task is not None:
+                task.cancel()
+        self._hang_up()
+        await super()._select_next_server()
+
     async def _process_connect_init(self) -> None:
         try:
             await super()._process_connect_init()

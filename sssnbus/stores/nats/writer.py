@@ -13,9 +13,9 @@ from typing import Any, Final, NamedTuple
 
 from pydantic_core import from_json, to_json
 
-from sssnbus.errors import ClosedError, OutcomeUnknown, PayloadTooLarge, StoreUnavailable
+from sssnbus.errors import ClosedError, OutcomeUnknown, PayloadTooLarge
 from sssnbus.stores.nats.change import CLAIM, Change
-from sssnbus.stores.nats.failure import Nobody, check
+from sssnbus.stores.nats.failure import NOT_SENT, Nobody, check
 from sssnbus.stores.nats.link import Link, Packet, place_in
 from sssnbus.stores.nats.message import MESSAGE_ID
 from sssnbus.stores.nats.waiters import Promise, Told
@@ -187,7 +187,7 @@ class Writer:
             except Nobody as nobody:
                 unsure |= nobody.repeated
                 await until_ready(self._link, self._stream, deadline, what if unsure else None)
-            except StoreUnavailable as error:
+            except NOT_SENT as error:
                 if unsure:
                     raise OutcomeUnknown(self._link.url, what) from error
                 raise
@@ -245,7 +245,7 @@ class Writer:
             if not entry.done.done():
                 unsure = True
                 await self._catch_up(entry.deadline)
-        except StoreUnavailable as told:
+        except NOT_SENT as told:
             error = OutcomeUnknown(self._link.url, _WHAT) if unsure else told
         except Exception as told:
             error = told

@@ -82,6 +82,9 @@ class Lane(lane.Lane[Operation]):
                 await self._lead()
             return await future
         except asyncio.CancelledError:
+            if future.done():
+                # It ran out of time while its caller led: nobody else looks at its error.
+                _forget(future)
             await self._leave(operation)
             raise
 

@@ -8,6 +8,7 @@ import gc
 import logging
 import ssl
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,8 @@ from sssnbus.stores import store_from_url
 from sssnbus.stores.base import Ack, Counts, Kind, Placed
 from sssnbus.stores.nats import NATSStore, fetch, plan
 from sssnbus.stores.nats.dedupe import Reserved
-from sssnbus.stores.nats.failure import Lost, Nobody
+from sssnbus.stores.nats.failure import Lost, Nobody, Repeated
+from sssnbus.stores.nats.link import Answer, Packet
 from sssnbus.testing import run_until_idle
 from sssnbus.testing.bench import draft, value
 from tests.channels.tools import Recorder, until
@@ -488,6 +490,52 @@ async def test_lost_answers_make_no_doubles(proxy: Proxy) -> None:
     assert len(await values(store, "q")) == 16
     with pytest.raises(MessageConflict):
         await store.append([draft("a", "other", id="id-1")])
+    await store.aclose()
+
+
+async def test_what_a_try_to_connect_again_leaves(proxy: Proxy, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tries that fail when the server has greeted already leave no tasks behind."""
+    before = asyncio.all_tasks()
+    store = await opened(store_at(proxy.port))
+    wire, failures = store._link._wire, iter(range(2))
+    real = wire.flush
+
+    async def flush(*args: Any) -> None:
+        if next(failures, None) is not None:
+            raise ConnectionResetError("as the test wants it")
+        await real(*args)
+
+    monkeypatch.setattr(wire, "flush", flush)
+    proxy.break_once()
+    await until(lambda: not store._link.up)
+    await until(lambda: store._link.up)
+    assert next(failures, None) is None
+    names = [getattr(task.get_coro(), "__name__", "") for task in asyncio.all_tasks() - before]
+    assert [names.count(name) for name in ("_ping_interval", "_read_loop", "_flusher")] == [1, 1, 1]
+    await store.aclose()
+
+
+async def test_a_batch_that_is_stored_and_cannot_be_asked_for(
+    proxy: Proxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whose batch was stored by a try before, but who does not learn where, is not told that it was not."""
+    store = await opened(store_at(proxy.port, timeout=1.0))
+    real = store._link.publish
+
+    async def publish(packets: Sequence[Packet], **named: Any) -> Answer:
+        answer = await real(packets, **named)
+        if len(packets) == 1:
+            return answer
+        # As the server says when the answer to a try before was lost.
+        proxy.cut()
+        await until(lambda: not store._link.up)
+        raise Repeated(10201, "duplicate message id in the batch")
+
+    monkeypatch.setattr(store._link, "publish", publish)
+    with pytest.raises(OutcomeUnknown):
+        await store.append([draft("a", 1), draft("a", 2)])
+    proxy.mend()
+    assert await retried(lambda: values(store, "a")) == [1, 2]
     await store.aclose()
 
 

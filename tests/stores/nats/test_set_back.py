@@ -9,10 +9,14 @@ from typing import Any
 import pytest
 
 from sssnbus import Bus
-from sssnbus.errors import StoreReplaced
+from sssnbus.errors import OutcomeUnknown, StoreReplaced
 from sssnbus.stores.nats import NATSStore, tail
+from sssnbus.testing.bench import draft
+from tests.channels.tools import until
 from tests.servers.process import Server
+from tests.servers.proxy import Proxy
 from tests.stores.nats.places import binary, server_in, url_of
+from tests.stores.nats.tools import opened, store_at
 
 
 @pytest.fixture
@@ -113,3 +117,47 @@ async def test_leader_that_stays_behind(server: Server, monkeypatch: pytest.Monk
             with pytest.raises(StoreReplaced):
                 await anext(subscription)
     assert len(looks) > 5
+
+
+async def test_news_while_it_is_looked(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is delivered while the server is asked how far it has come is nothing that it has lost."""
+    store = await opened(store_at(server.port))
+    end = store.watch(lambda: None, lambda news: None)
+    log = store._logs["a"]
+    await until(lambda: log.tail is not None and bool(log.tail._name))
+    tail, real = log.tail, store._link.api
+    assert tail is not None
+
+    async def overtaken(verb: str, *args: Any, **named: Any) -> Any:
+        answer = await real(verb, *args, **named)
+        if verb == f"STREAM.INFO.{log.stream}" and not tail.position:
+            await store.append([draft("a", 1)])
+            await until(lambda: tail.position == 1)
+        return answer
+
+    monkeypatch.setattr(store._link, "api", overtaken)
+    await tail.look()
+    assert (await store.last(["a"]))["a"] == 1
+    end()
+    await store.aclose()
+
+
+@pytest.mark.parametrize("cut", ["append", "claim"])
+async def test_what_was_sent_before(server: Server, cut: str) -> None:
+    """A write whose answer was lost is of unknown outcome, also if what was lost is noticed then."""
+    async with Proxy("127.0.0.1", server.port) as proxy:
+        store = await opened(store_at(proxy.port))
+        await store.append([draft("q", 1)])
+        assert (await store.counts("q")).ready == 1
+        proxy.hold_answers()
+        verb = store.append([draft("a", 1)]) if cut == "append" else store.claim("q", worker="w", lease=60)
+        writing = asyncio.create_task(verb)
+        await until(lambda: bool(store._link._waiters._waiting))
+        store._was_set_back()
+        proxy.break_once()
+        proxy.mend()
+        with pytest.raises(OutcomeUnknown):
+            await writing
+        with pytest.raises(StoreReplaced):
+            await store.append([draft("a", 2)])
+        await store.aclose()

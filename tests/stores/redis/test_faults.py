@@ -1,6 +1,7 @@
 """What a store on Redis does when the server or the way to it fails."""
 
 import asyncio
+import gc
 import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -296,6 +297,31 @@ async def test_cancelled_on_the_way(server: Server, proxy: Proxy) -> None:
         with pytest.raises(asyncio.CancelledError):
             await writing
         assert await bodies(other) == [b"first", b"x"]
+
+
+async def test_cancelled_when_time_is_over(proxy: Proxy) -> None:
+    """The error of a request whose caller is cancelled just then is no complaint of the loop's."""
+    complaints: list[object] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: complaints.append(context))
+    async with opened(f"redis://127.0.0.1:{proxy.port}") as store:
+        await store.last(["events"])
+        proxy.hold_answers()
+        reading = asyncio.create_task(store.last(["events"]))
+        lane = store._reader
+
+        async def sent() -> bool:
+            return bool(lane._flying)
+
+        await until(sent)
+        lane._flying[0].deadline = 0.0
+        lane._expire()
+        reading.cancel()
+        await asyncio.wait([reading])
+        assert reading.cancelled()
+        del reading
+        gc.collect()
+        proxy.mend()
+    assert complaints == []
 
 
 async def test_wrong_password(folder: Path) -> None:
