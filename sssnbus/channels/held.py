@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 
 from sssnbus.channels.options import check_ids
-from sssnbus.delivery.claims import Claim, Desk
+from sssnbus.delivery.claims import Claim
+from sssnbus.delivery.desk import Desk
 from sssnbus.errors import ClaimLost
 from sssnbus.stores.base import Settlement
 

@@ -18,7 +18,7 @@ from sssnbus.channels.moving import move
 from sssnbus.channels.options import ChannelOptions, selection
 from sssnbus.channels.place import Place
 from sssnbus.channels.retention import recorded
-from sssnbus.delivery.claims import Desk, Rules
+from sssnbus.delivery.desk import Desk, Rules
 from sssnbus.delivery.feed import Start
 from sssnbus.delivery.head import decoder
 from sssnbus.delivery.shield import briefly, complete, patience

@@ -12,7 +12,8 @@ from sssnbus.channels.drafting import check_priority, due_time
 from sssnbus.channels.options import check_items, selection
 from sssnbus.channels.queue import Queue
 from sssnbus.delivery.claiming import Claiming
-from sssnbus.delivery.claims import Claim, Desk
+from sssnbus.delivery.claims import Claim
+from sssnbus.delivery.desk import Desk
 from sssnbus.delivery.fanout import FanOut
 from sssnbus.delivery.feed import Handler, find
 from sssnbus.delivery.handling import check_handler, text_of

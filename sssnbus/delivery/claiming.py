@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from types import TracebackType
 
-from sssnbus.delivery.claims import Claim, Desk
+from sssnbus.delivery.claims import Claim
+from sssnbus.delivery.desk import Desk
 from sssnbus.errors import StateError
 
 

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-from sssnbus.delivery.claims import Claim, Desk
+from sssnbus.delivery.claims import Claim
+from sssnbus.delivery.desk import Desk
 from sssnbus.delivery.fanout import FanOut
 from sssnbus.delivery.feed import Handler
 from sssnbus.delivery.handling import call, text_of, within
