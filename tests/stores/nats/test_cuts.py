@@ -8,7 +8,7 @@ from tests.stores.nats.places import prefix
 
 
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("every", [17, pytest.param(1, marks=pytest.mark.torture, id="for_long")])
+@pytest.mark.parametrize("every", [37, pytest.param(1, marks=pytest.mark.torture, id="for_long")])
 async def test_cut_anywhere(address: str, every: int) -> None:
     """Wherever it is cut, opening included, programs go on by themselves (E12)."""
     host, _, port = address.partition(":")

@@ -10,7 +10,7 @@ from tests.stores.postgres.tools import Site
 
 
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("every", [23, pytest.param(1, marks=pytest.mark.torture, id="for_long")])
+@pytest.mark.parametrize("every", [47, pytest.param(1, marks=pytest.mark.torture, id="for_long")])
 async def test_cut_anywhere(site: Site, every: int) -> None:
     """Wherever it is cut, opening included, programs go on by themselves (E12)."""
     async with Proxy("127.0.0.1", site.port) as proxy:
