@@ -2,7 +2,6 @@
 
 import asyncio
 import shutil
-from collections.abc import Iterator
 from contextlib import aclosing
 from pathlib import Path
 from typing import Any
@@ -16,19 +15,8 @@ from sssnbus.testing.bench import draft
 from tests.channels.tools import until
 from tests.servers.process import Server
 from tests.servers.proxy import Proxy
-from tests.stores.nats.places import binary, server_in, url_of
+from tests.stores.nats.places import server_in, url_of
 from tests.stores.nats.tools import opened, store_at
-
-
-@pytest.fixture
-def server(tmp_path: Path) -> Iterator[Server]:
-    """Give a server of the test's own."""
-    if binary() is None:
-        pytest.skip("there is no nats-server for this platform")
-    server = server_in(tmp_path)
-    server.start()
-    yield server
-    server.stop()
 
 
 async def write(bus: Bus, channel: str, numbers: range) -> None:
